@@ -1,0 +1,24 @@
+"""fxquant: whole-model quantization on torch.fx, where what you simulate is what you ship."""
+
+from fxquant.api import (
+    QuantizationResult,
+    calibrate,
+    convert,
+    export,
+    prepare,
+    quantize,
+    verify,
+)
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "QuantizationResult",
+    "__version__",
+    "calibrate",
+    "convert",
+    "export",
+    "prepare",
+    "quantize",
+    "verify",
+]

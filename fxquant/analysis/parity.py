@@ -1,0 +1,209 @@
+"""compare: run an exported file and hold it against the simulation, tensor by tensor, in quantization steps."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import fx
+from torch.utils import _pytree as pytree
+
+from fxquant.calibration import Signature, calls_of
+from fxquant.errors import BatchError
+from fxquant.graph import Example
+from fxquant.graph.annotations import TENSOR, layer_of
+from fxquant.quantization.affine import FrozenQuantizeDequantize
+from fxquant.runtimes import OnnxRuntime
+
+
+@dataclass(kw_only=True)
+class TensorParity:
+    """How the codes of one quantized tensor differ between simulation and runtime.
+
+    Attributes:
+        name: Name of the tensor, in the model and in the file.
+        layer: Dotted path of the user's layer that gives it.
+        elements: Number of codes compared.
+        differing: How many differ when the op is fed the runtime's own inputs.
+        max_steps: By how many quantization steps at most, fed so.
+        drifted: How many differ end to end, where earlier differences travel on.
+        max_drift: By how many steps at most, end to end.
+    """
+
+    name: str
+    layer: str
+    elements: int = 0
+    differing: int = 0
+    max_steps: int = 0
+    drifted: int = 0
+    max_drift: int = 0
+
+
+@dataclass(kw_only=True)
+class OutputParity:
+    """How one output differs between simulation and the file as it is deployed.
+
+    Attributes:
+        name: Name of the output in the file.
+        max_difference: Largest absolute difference.
+        samples: Number of rows compared.
+        same_top1: Number of rows whose largest entry is at the same place, over the last axis.
+    """
+
+    name: str
+    max_difference: float = 0.0
+    samples: int = 0
+    same_top1: int = 0
+
+    @property
+    def top1_agreement(self) -> float:
+        """Share of rows with the same largest entry, 0 to 1."""
+        return self.same_top1 / max(self.samples, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParityReport:
+    """What ``verify`` found.
+
+    Attributes:
+        runtime: Name of the runtime.
+        tensors: Every quantized activation, in graph order.
+        outputs: Every output of the model.
+        unmatched: Quantized activations of the simulation that the file does not have.
+    """
+
+    runtime: str
+    tensors: tuple[TensorParity, ...]
+    outputs: tuple[OutputParity, ...]
+    unmatched: tuple[str, ...] = ()
+
+    @property
+    def max_steps(self) -> int:
+        """Largest difference in steps of any op that is fed the runtime's own inputs."""
+        return max((tensor.max_steps for tensor in self.tensors), default=0)
+
+    @property
+    def max_drift(self) -> int:
+        """Largest difference in steps of any tensor, end to end."""
+        return max((tensor.max_drift for tensor in self.tensors), default=0)
+
+    @property
+    def top1_agreement(self) -> float:
+        """Smallest share of rows with the same largest entry, over all outputs."""
+        return min((output.top1_agreement for output in self.outputs), default=1.0)
+
+    def __str__(self) -> str:
+        elements = sum(tensor.elements for tensor in self.tensors)
+        differing = sum(tensor.differing for tensor in self.tensors)
+        lines = [
+            f"{self.runtime}: {len(self.tensors)} quantized tensors compared, {len(self.unmatched)} not in the file",
+            f"  each op fed the runtime's inputs: {differing} of {elements} codes differ, by {self.max_steps} step(s)",
+            f"  end to end: by {self.max_drift} step(s)",
+        ]
+        lines += [
+            f"  output '{output.name}': difference {output.max_difference:.3g}, same top-1 on "
+            f"{output.same_top1} of {output.samples}"
+            for output in self.outputs
+        ]
+        return "\n".join(lines)
+
+
+def compare(gm: fx.GraphModule, path: Path, batches: object) -> ParityReport:
+    """Run a file and the simulation it came from on the same data.
+
+    Outputs are compared as the file gives them. Inner tensors are compared twice: end to end, and with each
+    op fed the runtime's own inputs, which tells a wrong op from a rounding that travelled.
+
+    Args:
+        gm: The quantized model.
+        path: The ONNX file exported from it.
+        batches: Data, as for calibration.
+
+    Raises:
+        BatchError: If there is no batch, or one does not fit.
+    """
+    deployed, exposed = OnnxRuntime(path), OnnxRuntime(path, exposes_codes=True)
+    signature = Signature(gm)
+    sites = _sites(gm)
+    missing = [node for node, parity in sites.items() if f"{parity.name}_q" not in exposed.outputs]
+    unmatched = tuple(sites.pop(node).name for node in missing)
+    outputs = [OutputParity(name=name) for name in deployed.outputs]
+    with torch.no_grad():
+        for example in calls_of(batches, signature):
+            feeds = _feeds(signature, example)
+            codes = exposed.run(feeds)
+            for feeds_runtime in (True, False):
+                interpreter = _ParityInterpreter(gm, sites, codes, feeds_runtime=feeds_runtime)
+                result = interpreter.run(*_ordered(signature, example), enable_io_processing=False)
+            _compare_outputs(outputs, result, deployed.run(feeds))
+    if not any(output.samples for output in outputs):
+        raise BatchError("The data holds no batch.", remedy="Pass a list or DataLoader that is not used up.")
+    return ParityReport(
+        runtime=deployed.name, tensors=tuple(sites.values()), outputs=tuple(outputs), unmatched=unmatched
+    )
+
+
+class _ParityInterpreter(fx.Interpreter):
+    """Runs the simulation and compares the codes at each quantizer with the runtime's."""
+
+    def __init__(
+        self,
+        gm: fx.GraphModule,
+        sites: dict[fx.Node, TensorParity],
+        codes: dict[str, np.ndarray],
+        *,
+        feeds_runtime: bool,
+    ) -> None:
+        super().__init__(gm)
+        self._sites = sites
+        self._codes = codes
+        self._feeds_runtime = feeds_runtime
+
+    def run_node(self, n: fx.Node) -> Any:
+        parity = self._sites.get(n)
+        if parity is None:
+            return super().run_node(n)
+        quantizer = self.fetch_attr(str(n.target))
+        tensor: torch.Tensor = self.map_nodes_to_values(n.args, n)[0]
+        encoding = quantizer.get_encodings()
+        runtime = torch.from_numpy(self._codes[f"{parity.name}_q"].astype(np.int64)).to(tensor.device)
+        steps = (encoding.quantize(tensor).to(torch.int64) - runtime).abs()
+        differing, largest = int((steps > 0).sum()), int(steps.max()) if steps.numel() else 0
+        if not self._feeds_runtime:
+            parity.drifted += differing
+            parity.max_drift = max(parity.max_drift, largest)
+            return quantizer(tensor)
+        parity.elements += steps.numel()
+        parity.differing += differing
+        parity.max_steps = max(parity.max_steps, largest)
+        return encoding.dequantize(runtime).to(tensor.dtype)
+
+
+def _sites(gm: fx.GraphModule) -> dict[fx.Node, TensorParity]:
+    return {
+        node: TensorParity(name=str(node.meta.get(TENSOR, node.name)), layer=layer_of(node))
+        for node in gm.graph.nodes
+        if node.op == "call_module" and isinstance(gm.get_submodule(str(node.target)), FrozenQuantizeDequantize)
+    }
+
+
+def _ordered(signature: Signature, example: Example) -> list[Any]:
+    given = dict(zip(signature.names, example.args, strict=False)) | example.kwargs
+    return [given.get(name) for name in signature.names]
+
+
+def _feeds(signature: Signature, example: Example) -> dict[str, np.ndarray]:
+    values = zip(signature.names, _ordered(signature, example), strict=True)
+    return {name: value.detach().cpu().numpy() for name, value in values if isinstance(value, torch.Tensor)}
+
+
+def _compare_outputs(outputs: Iterable[OutputParity], simulated: object, deployed: dict[str, np.ndarray]) -> None:
+    leaves = [leaf for leaf in pytree.tree_leaves(simulated) if isinstance(leaf, torch.Tensor)]
+    for output, leaf in zip(outputs, leaves, strict=True):
+        ours, theirs = leaf.double().cpu(), torch.from_numpy(deployed[output.name]).double()
+        output.max_difference = max(output.max_difference, float((ours - theirs).abs().max()))
+        rows = ours.reshape(-1, ours.shape[-1] if ours.dim() else 1)
+        output.samples += rows.shape[0]
+        output.same_top1 += int((rows.argmax(-1) == theirs.reshape(rows.shape).argmax(-1)).sum())

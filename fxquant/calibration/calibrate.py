@@ -1,0 +1,122 @@
+"""calibrate_graph: find the range of every quantizer of a prepared model from data."""
+
+import logging
+from collections.abc import Iterator, Sized
+from dataclasses import replace
+
+import torch
+from rich.console import Console
+from rich.progress import track
+from torch import fx
+
+from fxquant.calibration.batches import Signature, calls_of
+from fxquant.calibration.interpreter import CalibrationInterpreter, quantizer_sites, weight_sites
+from fxquant.errors import BatchError, NonFiniteError
+from fxquant.graph import Example, Stage, get_record, set_record
+from fxquant.graph.annotations import TENSOR, layer_of
+from fxquant.quantization.affine import QuantizeDequantize
+
+log = logging.getLogger(__name__)
+
+_Sites = list[tuple[fx.Node, QuantizeDequantize]]
+
+
+def calibrate_graph(gm: fx.GraphModule, batches: object) -> None:
+    """Run batches through a prepared model in float and set the range of every quantizer.
+
+    Ranges are written once, at the end: an error leaves the model as it was.
+
+    Args:
+        gm: What ``prepare`` returned.
+        batches: An iterable of batches.
+
+    Raises:
+        ModelTypeError: If gm is not a prepared model.
+        BatchError: If there is no batch, or one does not fit the model.
+        NonFiniteError: If NaN or Inf shows up where a range is measured.
+    """
+    record = get_record(gm, Stage.PREPARED)
+    sites = [(node, q) for node, q in quantizer_sites(gm) if q.is_overwrite_allowed()]
+    weights = weight_sites(gm)
+    for layer, parameter, quantizer in weights:
+        quantizer.encoding_analyzer.reset_stats()
+        quantizer.encoding_analyzer.update_stats(parameter)
+        _check_finite(quantizer, layer, f"the weight of '{layer}'", "Mend the weight.")
+    for _, quantizer in sites:
+        quantizer.encoding_analyzer.reset_stats()
+    example = _observe(gm, sites, batches)
+    for _, quantizer in sites:
+        if quantizer.encoding_analyzer.observed_range is not None:
+            quantizer.set_range_from_stats()
+    for _, _, quantizer in weights:
+        quantizer.set_range_from_stats()
+    for _, quantizer in sites:
+        quantizer.encoding_analyzer.reset_stats()
+    set_record(gm, replace(record, example=example))
+
+
+def uncalibrated_layers(gm: fx.GraphModule) -> list[str]:
+    """Return the names of quantized tensors and layers whose quantizer has no range, in graph order."""
+    activations = [(str(node.meta.get(TENSOR, node.name)), q) for node, q in quantizer_sites(gm)]
+    weights = [(layer, quantizer) for layer, _, quantizer in weight_sites(gm)]
+    return list(dict.fromkeys(name for name, q in activations + weights if not q.is_initialized()))
+
+
+def _observe(gm: fx.GraphModule, sites: _Sites, batches: object) -> Example:
+    """Run every batch; return the first one."""
+    interpreter = CalibrationInterpreter(gm, {quantizer for _, quantizer in sites})
+    first: Example | None = None
+    with torch.no_grad():
+        for index, example in enumerate(_with_progress(calls_of(batches, Signature(gm)), batches)):
+            _run(gm, interpreter, example, index)
+            _check_batch(sites, index)
+            first = first or example
+    if first is None:
+        raise BatchError(
+            "The data holds no batch.",
+            remedy="Pass a list or DataLoader; a generator that was used up before gives nothing again.",
+        )
+    return first
+
+
+def _run(gm: fx.GraphModule, interpreter: CalibrationInterpreter, example: Example, index: int) -> None:
+    names = [str(node.target) for node in gm.graph.find_nodes(op="placeholder")]
+    ordered = dict(zip(names, example.args, strict=False)) | example.kwargs
+    defaults = {str(n.target): n.args[0] for n in gm.graph.find_nodes(op="placeholder") if n.args}
+    try:
+        interpreter.run(*(ordered.get(name, defaults.get(name)) for name in names), enable_io_processing=False)
+    except Exception as error:  # whatever the model raises on data that it does not take
+        shapes = ", ".join(str(tuple(tensor.shape)) for tensor in example.tensors())
+        raise BatchError(
+            f"The model rejects batch {index} (shapes {shapes}): {str(error).splitlines()[0]}.",
+            layer=interpreter.layer or None,
+            remedy="Yield batches of the shape and type that the float model takes.",
+        ) from error
+
+
+def _check_batch(sites: _Sites, index: int) -> None:
+    """Check all statistics at once; only on failure look for the first layer."""
+    ranges = [q.encoding_analyzer.observed_range for _, q in sites]
+    bounds = [bound.reshape(-1).double() for pair in ranges if pair is not None for bound in pair]
+    if not bounds or bool(torch.cat(bounds).isfinite().all()):
+        return
+    for node, quantizer in sites:
+        name = node.meta.get(TENSOR, node.name)
+        what = f"batch {index} of the calibration data, first in tensor '{name}'"
+        _check_finite(quantizer, layer_of(node), what, "Remove such values from the data, or mend that layer.")
+
+
+def _check_finite(quantizer: QuantizeDequantize, layer: str, what: str, remedy: str) -> None:
+    observed = quantizer.encoding_analyzer.observed_range
+    if observed is not None and not bool(torch.stack(observed).isfinite().all()):
+        raise NonFiniteError(f"NaN or Inf in {what}.", layer=layer or None, remedy=remedy)
+
+
+def _with_progress(calls: Iterator[Example], batches: object) -> Iterator[Example]:
+    """Show a progress bar where there is a terminal."""
+    total = len(batches) if isinstance(batches, Sized) else None
+    console = Console(stderr=True)
+    has_bar = console.is_terminal
+    yield from track(calls, "Calibrating", total=total, console=console, transient=True, disable=not has_bar)
+
+

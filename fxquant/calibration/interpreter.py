@@ -1,0 +1,65 @@
+"""CalibrationInterpreter: run the float model and show each quantizer the tensors it will quantize."""
+
+from typing import Any
+
+import torch
+from torch import fx
+
+from fxquant.graph.annotations import layer_of
+from fxquant.graph.values import is_quantizer
+from fxquant.nn import QuantizationMixin
+from fxquant.quantization import QuantizerBase
+from fxquant.quantization.affine import QuantizeDequantize
+
+
+class CalibrationInterpreter(fx.Interpreter):
+    """Runs a prepared model in float; quantizers observe and pass on what they see.
+
+    Each activation is freed after its last use. A quantizer with a fixed range does not observe.
+
+    Args:
+        gm: The prepared model.
+        chosen: The quantizers that observe.
+    """
+
+    def __init__(self, gm: fx.GraphModule, chosen: set[QuantizeDequantize]) -> None:
+        super().__init__(gm)
+        self._chosen = chosen
+        self.layer = ""
+
+    def run_node(self, n: fx.Node) -> Any:
+        self.layer = layer_of(n)
+        return super().run_node(n)
+
+    def call_module(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        module = self.fetch_attr(target)
+        if isinstance(module, QuantizerBase):
+            tensor: torch.Tensor = args[0]
+            if module in self._chosen and tensor.is_floating_point():
+                module.encoding_analyzer.update_stats(tensor)  # type: ignore[union-attr, operator]  # chosen: has one
+            return tensor
+        if isinstance(module, QuantizationMixin):
+            return module.float_forward(*args, **kwargs)
+        return super().call_module(target, args, kwargs)
+
+
+def quantizer_sites(gm: fx.GraphModule) -> list[tuple[fx.Node, QuantizeDequantize]]:
+    """Return the calls of activation quantizers, in graph order."""
+    sites = []
+    for node in gm.graph.nodes:
+        module = gm.get_submodule(str(node.target)) if is_quantizer(gm, node) else None
+        if isinstance(module, QuantizeDequantize):
+            sites.append((node, module))
+    return sites
+
+
+def weight_sites(gm: fx.GraphModule) -> list[tuple[str, torch.Tensor, QuantizeDequantize]]:
+    """Return the layer, parameter and quantizer of every quantized parameter."""
+    sites = []
+    for path, module in gm.named_modules():
+        if isinstance(module, QuantizationMixin):
+            for name, quantizer in module.param_quantizers.items():
+                parameter = module._parameters.get(name)
+                if isinstance(quantizer, QuantizeDequantize) and parameter is not None:
+                    sites.append((path, parameter, quantizer))
+    return sites

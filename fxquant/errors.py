@@ -1,0 +1,75 @@
+"""Every error fxquant raises: what happened, where (the user's layer), and one thing to do about it."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class FxQuantError(Exception):
+    """Base of all fxquant errors.
+
+    Args:
+        what: One sentence on what happened.
+        layer: Dotted path of the user's layer it happened in; None when no layer is concerned.
+        remedy: One thing the user can do; empty when there is nothing to do.
+    """
+
+    def __init__(self, what: str, *, layer: str | None = None, remedy: str = "") -> None:
+        where = f" (layer '{layer}')" if layer else ""
+        then = f" {remedy}" if remedy else ""
+        super().__init__(f"{what}{where}{then}")
+        self.what = what
+        self.layer = layer
+        self.remedy = remedy
+
+
+class ModelTypeError(FxQuantError, TypeError):
+    """The object given is not a model of the kind the verb takes."""
+
+
+class OptionError(FxQuantError, ValueError):
+    """A target, pass, version or option that does not exist or is out of range."""
+
+
+class CaptureError(FxQuantError, RuntimeError):
+    """The model's forward could not be captured as a graph."""
+
+
+class GraphError(FxQuantError, RuntimeError):
+    """A graph breaks the rules that every pass relies on."""
+
+
+class BatchError(FxQuantError, ValueError):
+    """A batch that the model does not take, or data that has no batches at all."""
+
+
+class NonFiniteError(FxQuantError, ValueError):
+    """NaN or Inf where a quantization range was to be measured."""
+
+
+class NotCalibratedError(FxQuantError, RuntimeError):
+    """A quantizer has no range yet."""
+
+
+class QuantizerError(FxQuantError, RuntimeError):
+    """A quantizer that does not fit its tensor, its grid or its use."""
+
+
+class ExportError(FxQuantError, RuntimeError):
+    """The model could not be written, or what was written does not read back."""
+
+
+class MissingDependencyError(FxQuantError, ImportError):
+    """An optional package is not installed."""
+
+    def __init__(self, package: str, extra: str) -> None:
+        super().__init__(
+            f"The package '{package}' is not installed.", remedy=f"Run: pip install 'fxquant[{extra}]'"
+        )
+
+
+def unknown_option(kind: str, given: str, known: Iterable[str]) -> OptionError:
+    """Return the error for a name that is not among the known ones, suggesting the nearest."""
+    names = sorted(known)
+    nearest = difflib.get_close_matches(given.lower(), names, n=1, cutoff=0.5)
+    hint = f"Did you mean '{nearest[0]}'? " if nearest else ""
+    return OptionError(f"There is no {kind} '{given}'.", remedy=f"{hint}Known: {', '.join(names)}.")

@@ -1,0 +1,76 @@
+"""ModelRecord: what a prepared or quantized model remembers about how it was made."""
+
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from typing import Any
+
+import torch
+from torch import fx
+
+from fxquant.errors import ModelTypeError
+from fxquant.graph.annotations import Annotations, restore_annotations, save_annotations
+from fxquant.graph.report import Report
+
+_KEY = "fxquant"
+
+
+class Stage(Enum):
+    """How far a model has come."""
+
+    PREPARED = "prepared"
+    QUANTIZED = "quantized"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Example:
+    """One call of the model: positional and keyword arguments."""
+
+    args: tuple[Any, ...] = ()
+    kwargs: dict[str, Any] = field(default_factory=dict)
+
+    def tensors(self) -> list[torch.Tensor]:
+        """Return the tensors among the arguments."""
+        return [value for value in (*self.args, *self.kwargs.values()) if isinstance(value, torch.Tensor)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelRecord:
+    """What a model remembers; it travels with it through copies and pickles.
+
+    Attributes:
+        stage: How far the model has come.
+        target: Name of the target it was prepared for.
+        pipeline: The passes that made it, as text.
+        report: What they did.
+        example: A call that export can trace; None until one is known.
+        annotations: Notes on the nodes.
+    """
+
+    stage: Stage
+    target: str
+    pipeline: str
+    report: Report
+    example: Example | None = None
+    annotations: Annotations = ()
+
+
+def set_record(gm: fx.GraphModule, record: ModelRecord) -> None:
+    """Attach a record, with the notes the nodes hold now."""
+    gm.meta[_KEY] = replace(record, annotations=save_annotations(gm))
+
+
+def get_record(gm: object, stage: Stage) -> ModelRecord:
+    """Return the record of a model that must have come to a stage, its nodes' notes restored.
+
+    Raises:
+        ModelTypeError: If it is something else.
+    """
+    record = gm.meta.get(_KEY) if isinstance(gm, fx.GraphModule) else None
+    if not isinstance(gm, fx.GraphModule) or not isinstance(record, ModelRecord) or record.stage is not stage:
+        verb = {Stage.PREPARED: "prepare(model)", Stage.QUANTIZED: "convert(prepared)"}[stage]
+        found = f"a {record.stage.value} model" if isinstance(record, ModelRecord) else type(gm).__name__
+        raise ModelTypeError(
+            f"This takes a {stage.value} model, not {found}.", remedy=f"Pass what fxquant.{verb} returned."
+        )
+    restore_annotations(gm, record.annotations)
+    return record

@@ -1,0 +1,81 @@
+"""What a node means: its op, the kind of value it gives, its operands."""
+
+import torch
+from torch import fx
+
+from fxquant.ops import Op, Operand, Returns, Role, op_of_function, op_of_method, op_of_module
+from fxquant.quantization import QuantizerBase
+
+_CALLS = ("call_module", "call_function", "call_method")
+
+
+def op_of(gm: fx.GraphModule, node: fx.Node) -> Op | None:
+    """Return the op table's row for a node; None for inputs, outputs, constants, quantizers, unknown ops."""
+    if node.op == "call_module":
+        return op_of_module(gm.get_submodule(str(node.target)))
+    if node.op == "call_function":
+        return op_of_function(node.target)  # type: ignore[arg-type]  # fx: a callable for call_function
+    if node.op == "call_method":
+        return op_of_method(str(node.target))
+    return None
+
+
+def is_call(node: fx.Node) -> bool:
+    """Whether a node computes something."""
+    return node.op in _CALLS
+
+
+def is_quantizer(gm: fx.GraphModule, node: fx.Node) -> bool:
+    """Whether a node calls a quantizer."""
+    return node.op == "call_module" and isinstance(gm.get_submodule(str(node.target)), QuantizerBase)
+
+
+def is_constant(node: fx.Node) -> bool:
+    """Whether a node reads a parameter or buffer."""
+    return node.op == "get_attr"
+
+
+def returns(gm: fx.GraphModule, node: fx.Node) -> Returns:
+    """Return the kind of value a node gives, as far as the graph alone tells.
+
+    An unknown call counts as a tensor; arithmetic and indexing on numbers and shapes give numbers.
+    """
+    if node.op in ("placeholder", "output"):
+        return Returns.TENSOR
+    if node.op == "get_attr":
+        is_tensor = isinstance(attribute(gm, node), torch.Tensor)
+        return Returns.TENSOR if is_tensor else Returns.VALUE
+    op = op_of(gm, node)
+    if op is None or op.returns is not Returns.TENSOR:
+        return Returns.TENSOR if op is None else op.returns
+    kinds = [returns(gm, operand) for operand in node.all_input_nodes]
+    return Returns.TENSOR if any(kind is not Returns.VALUE for kind in kinds) or not kinds else Returns.VALUE
+
+
+def attribute(gm: fx.GraphModule, node: fx.Node) -> object:
+    """Return the parameter or buffer that a get_attr node reads."""
+    path, _, name = str(node.target).rpartition(".")
+    return getattr(gm.get_submodule(path), name)
+
+
+def operand_of(node: fx.Node, operand: Operand) -> object:
+    """Return the argument a node passes for an operand; None where it passes none.
+
+    A module call passes activations only: weights and biases are its attributes.
+    """
+    if node.op == "call_module" and operand.role in (Role.WEIGHT, Role.BIAS):
+        return None
+    if operand.index < len(node.args):
+        return node.args[operand.index]
+    return node.kwargs.get(operand.name)
+
+
+def activations_of(gm: fx.GraphModule, node: fx.Node, op: Op) -> list[fx.Node]:
+    """Return the nodes of the tensors a call reads as activations, each once, in order of position."""
+    if op.is_variadic:
+        given = node.args[0] if node.args else node.kwargs.get("tensors", ())
+        candidates = list(given) if isinstance(given, list | tuple) else [given]
+    else:
+        candidates = [operand_of(node, operand) for operand in op.activations]
+    found = [value for value in candidates if isinstance(value, fx.Node)]
+    return [value for value in dict.fromkeys(found) if returns(gm, value) is not Returns.VALUE]

@@ -1,0 +1,118 @@
+"""Op: one row of the op table, everything fxquant knows about an operation."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from torch import nn
+
+from fxquant.errors import OptionError
+
+
+class Role(Enum):
+    """What an operand is to its op."""
+
+    ACTIVATION = "activation"
+    WEIGHT = "weight"
+    BIAS = "bias"
+    INDEX = "index"  # integers that choose, such as token ids: never quantized
+
+
+class OutputRange(Enum):
+    """Where the range of an op's output comes from."""
+
+    OWN = "own"  # measured
+    LIKE_INPUT = "like_input"  # the op moves or picks values: its output lies on the grid of its input
+    SHARED = "shared"  # the op joins tensors: inputs and output can lie on one grid
+    FIXED = "fixed"  # known from the formula, such as [0, 1]
+    FLOAT = "float"  # not a quantity to quantize: a shape, an index
+
+
+class Returns(Enum):
+    """What kind of value a call of the op gives."""
+
+    TENSOR = "tensor"
+    TUPLE = "tuple"  # several tensors, taken apart by getitem
+    VALUE = "value"  # a number or a shape
+
+
+@dataclass(frozen=True, kw_only=True)
+class Operand:
+    """One tensor operand.
+
+    Attributes:
+        name: Keyword of the functional form, and attribute name where the module form holds it.
+        index: Position in the functional form.
+        role: What the operand is to the op.
+        channel_axis: Axis of a constant operand that keeps a scale per channel; None for one scale.
+    """
+
+    name: str
+    index: int
+    role: Role = Role.ACTIVATION
+    channel_axis: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Op:
+    """One row of the op table.
+
+    Attributes:
+        name: Name of the op in fxquant, such as "conv2d".
+        modules: Torch module classes that compute it; subclasses count.
+        functions: Functions that compute it, or qualified names of functions of packages not imported here.
+        methods: Tensor methods that compute it; an in-place method has a trailing underscore.
+        operands: Tensor operands in order of position.
+        is_variadic: Whether the first operand is a list of tensors.
+        output: Where the range of the output comes from.
+        fixed_range: The range, as (min, max), of a FIXED output.
+        returns: What kind of value a call gives.
+        is_noop_in_eval: Whether the op returns its input unchanged outside training.
+        onnx: Name of the ONNX op it becomes, as documentation; several where it depends on the arguments.
+    """
+
+    name: str
+    modules: tuple[type[nn.Module], ...] = ()
+    functions: tuple[Callable[..., Any] | str, ...] = ()
+    methods: tuple[str, ...] = ()
+    operands: tuple[Operand, ...] = (Operand(name="input", index=0),)
+    is_variadic: bool = False
+    output: OutputRange = OutputRange.OWN
+    fixed_range: tuple[float, float] | None = None
+    returns: Returns = Returns.TENSOR
+    is_noop_in_eval: bool = False
+    onnx: str = ""
+
+    def __post_init__(self) -> None:
+        if (self.output is OutputRange.FIXED) != (self.fixed_range is not None):
+            raise OptionError(f"Op '{self.name}' needs a fixed range exactly when its output is FIXED.")
+
+    @property
+    def activations(self) -> tuple[Operand, ...]:
+        """The operands that are activations."""
+        return tuple(operand for operand in self.operands if operand.role is Role.ACTIVATION)
+
+    @property
+    def weight(self) -> Operand | None:
+        """The weight operand; None for an op without one."""
+        return next((operand for operand in self.operands if operand.role is Role.WEIGHT), None)
+
+    @property
+    def bias(self) -> Operand | None:
+        """The bias operand; None for an op without one."""
+        return next((operand for operand in self.operands if operand.role is Role.BIAS), None)
+
+
+def operands(*names: str) -> tuple[Operand, ...]:
+    """Return activation operands at consecutive positions."""
+    return tuple(Operand(name=name, index=index) for index, name in enumerate(names))
+
+
+def weighted(weight_axis: int) -> tuple[Operand, ...]:
+    """Return the operands (input, weight, bias) with the weight's channel axis."""
+    return (
+        Operand(name="input", index=0),
+        Operand(name="weight", index=1, role=Role.WEIGHT, channel_axis=weight_axis),
+        Operand(name="bias", index=2, role=Role.BIAS),
+    )

@@ -1,0 +1,124 @@
+"""Rows of ops that move, join or pick values, and of those that ask for a shape."""
+
+import builtins
+import operator
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from fxquant.ops.op import Op, OutputRange, Returns
+
+_LIKE = OutputRange.LIKE_INPUT
+
+SHAPE = (
+    Op(
+        name="cat",
+        functions=(torch.cat, torch.concat, torch.concatenate),
+        is_variadic=True,
+        output=OutputRange.SHARED,
+        onnx="Concat",
+    ),
+    Op(name="stack", functions=(torch.stack,), is_variadic=True, output=OutputRange.SHARED, onnx="Concat"),
+    Op(
+        name="reshape",
+        functions=(torch.reshape,),
+        methods=("reshape", "view", "view_as", "reshape_as"),
+        output=_LIKE,
+        onnx="Reshape",
+    ),
+    Op(
+        name="flatten",
+        modules=(nn.Flatten, nn.Unflatten),
+        functions=(torch.flatten,),
+        methods=("flatten", "unflatten"),
+        output=_LIKE,
+        onnx="Reshape",
+    ),
+    Op(
+        name="transpose",
+        functions=(torch.permute, torch.transpose, torch.t, torch.movedim),
+        methods=("permute", "transpose", "t", "movedim"),
+        output=_LIKE,
+        onnx="Transpose",
+    ),
+    Op(
+        name="squeeze",
+        functions=(torch.squeeze, torch.unsqueeze),
+        methods=("squeeze", "unsqueeze"),
+        output=_LIKE,
+        onnx="Squeeze, Unsqueeze",
+    ),
+    Op(
+        name="expand",
+        functions=(torch.tile,),
+        methods=("expand", "expand_as", "repeat", "tile"),
+        output=_LIKE,
+        onnx="Expand, Tile",
+    ),
+    Op(
+        name="split",
+        functions=(torch.chunk, torch.split, torch.unbind, torch.tensor_split),
+        methods=("chunk", "split", "unbind", "tensor_split"),
+        output=_LIKE,
+        returns=Returns.TUPLE,
+        onnx="Split",
+    ),
+    Op(name="getitem", functions=(operator.getitem,), methods=("__getitem__",), output=_LIKE, onnx="Slice, Gather"),
+    Op(
+        name="select",
+        functions=(torch.select, torch.narrow, torch.flip, torch.roll),
+        methods=("select", "narrow", "flip", "roll"),
+        output=_LIKE,
+        onnx="Gather, Slice",
+    ),
+    Op(
+        name="pad",
+        modules=(nn.ZeroPad1d, nn.ZeroPad2d, nn.ConstantPad1d, nn.ConstantPad2d, nn.ReflectionPad2d, nn.ReplicationPad2d),
+        functions=(F.pad,),
+        onnx="Pad",
+    ),  # OWN: a constant other than zero may lie outside the input's range
+    Op(
+        name="interpolate",
+        modules=(nn.Upsample, nn.UpsamplingNearest2d, nn.UpsamplingBilinear2d),
+        functions=(F.interpolate,),
+        onnx="Resize",
+    ),  # OWN: cubic interpolation overshoots
+    Op(name="pixel_shuffle", modules=(nn.PixelShuffle,), functions=(F.pixel_shuffle,), output=_LIKE, onnx="DepthToSpace"),
+    Op(
+        name="channel_shuffle",
+        modules=(nn.ChannelShuffle,),
+        functions=(F.channel_shuffle,),
+        output=_LIKE,
+        onnx="Reshape, Transpose, Reshape",
+    ),
+    Op(
+        name="identity",
+        modules=(nn.Identity,),
+        methods=("contiguous",),
+        output=_LIKE,
+        is_noop_in_eval=True,
+    ),
+    Op(
+        name="dropout",
+        modules=(nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout),
+        functions=(
+            F.dropout,
+            F.dropout1d,
+            F.dropout2d,
+            F.dropout3d,
+            F.alpha_dropout,
+            "torchvision.ops.stochastic_depth.stochastic_depth",
+        ),
+        output=_LIKE,
+        is_noop_in_eval=True,
+    ),
+    Op(
+        name="shape",
+        functions=(builtins.getattr,),
+        methods=("size", "dim", "numel"),
+        output=OutputRange.FLOAT,
+        returns=Returns.VALUE,
+        onnx="Shape",
+    ),
+)

@@ -1,0 +1,56 @@
+"""The op table: every row, and the ways to find one."""
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+
+from fxquant.errors import unknown_option
+from fxquant.nn import QuantizationMixin
+from fxquant.ops.elementwise import ELEMENTWISE
+from fxquant.ops.normalization import NORMALIZATION
+from fxquant.ops.op import Op
+from fxquant.ops.pooling import POOLING
+from fxquant.ops.shape import SHAPE
+from fxquant.ops.weighted import WEIGHTED
+
+TABLE: tuple[Op, ...] = WEIGHTED + ELEMENTWISE + POOLING + NORMALIZATION + SHAPE
+
+_BY_NAME = {op.name: op for op in TABLE}
+_BY_MODULE = {module: op for op in TABLE for module in op.modules}
+_BY_FUNCTION = {function: op for op in TABLE for function in op.functions}
+_BY_METHOD = {method: op for op in TABLE for method in op.methods}
+
+
+def op_named(name: str) -> Op:
+    """Return the row with a name.
+
+    Raises:
+        OptionError: If there is none.
+    """
+    if name not in _BY_NAME:
+        raise unknown_option("op", name, _BY_NAME)
+    return _BY_NAME[name]
+
+
+def op_of_module(module: nn.Module) -> Op | None:
+    """Return the row of a module, by the nearest of its base classes; None if the table has none.
+
+    A subclass with a forward of its own computes something else, so the table has no row for it.
+    """
+    base = next((base for base in type(module).__mro__ if base in _BY_MODULE), None)
+    if base is None:
+        return None
+    computes_the_same = type(module).forward is base.forward or isinstance(module, QuantizationMixin)
+    return _BY_MODULE[base] if computes_the_same else None
+
+
+def op_of_function(function: Callable[..., Any]) -> Op | None:
+    """Return the row of a function, by identity or by qualified name; None if the table has none."""
+    qualified = f"{getattr(function, '__module__', '')}.{getattr(function, '__qualname__', '')}"
+    return _BY_FUNCTION.get(function) or _BY_FUNCTION.get(qualified)
+
+
+def op_of_method(method: str) -> Op | None:
+    """Return the row of a tensor method; None if the table has none."""
+    return _BY_METHOD.get(method)

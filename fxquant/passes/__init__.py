@@ -1,0 +1,84 @@
+"""Passes: one rewrite per file. README.md beside this file is the generated catalogue."""
+
+if __name__ != "fxquant.passes":
+    raise ImportError("The 'passes' link at the repository root is for browsing: import fxquant.passes instead.")
+
+from fxquant.passes.assign_outputs import AssignOutputs
+from fxquant.passes.assign_residual_branches import AssignResidualBranches
+from fxquant.passes.assign_specs import AssignSpecs
+from fxquant.passes.base import Changes, Pass
+from fxquant.passes.canonicalize import Canonicalize
+from fxquant.passes.derive_bias import DeriveBias
+from fxquant.passes.fold_batch_norm import FoldBatchNorm
+from fxquant.passes.freeze_encodings import FreezeEncodings
+from fxquant.passes.insert_quantizers import InsertQuantizers
+from fxquant.passes.legalize_outputs import LegalizeOutputs
+from fxquant.passes.pipeline import Pipeline, parse_pipeline
+from fxquant.passes.remove_noop import RemoveNoop
+from fxquant.passes.share_encodings import ShareEncodings
+from fxquant.passes.swap_modules import SwapModules
+from fxquant.targets import BiasHandling, Target
+
+CATALOGUE: tuple[type[Pass], ...] = (
+    Canonicalize,
+    RemoveNoop,
+    FoldBatchNorm,
+    AssignSpecs,
+    AssignOutputs,
+    AssignResidualBranches,
+    LegalizeOutputs,
+    ShareEncodings,
+    InsertQuantizers,
+    SwapModules,
+    DeriveBias,
+    FreezeEncodings,
+)
+"""Every pass, in the order of the way of a model."""
+
+
+def parse(text: str) -> Pipeline:
+    """Return the pipeline that a text names; ``parse(str(pipeline)) == pipeline``.
+
+    Raises:
+        OptionError: If the text is malformed, or names a pass or option that does not exist.
+    """
+    return parse_pipeline(text, CATALOGUE)
+
+
+def prepare_pipeline(target: Target) -> Pipeline:
+    """Return the passes that prepare a captured graph for a target."""
+    placing = ",".join(f"{name}{{target={target.name}}}" if name in _TARGETED else name for name in target.passes)
+    return parse(
+        f"canonicalize,remove-noop,fold-batch-norm,assign-specs{{target={target.name}}},{placing},"
+        "share-encodings,insert-quantizers,swap-modules"
+    )
+
+
+def convert_pipeline(target: Target) -> Pipeline:
+    """Return the passes that freeze a calibrated model."""
+    return parse("derive-bias,freeze-encodings" if target.bias is BiasHandling.INT32 else "freeze-encodings")
+
+
+_TARGETED = ("assign-outputs", "legalize-outputs")
+
+__all__ = [
+    "CATALOGUE",
+    "AssignOutputs",
+    "AssignResidualBranches",
+    "AssignSpecs",
+    "Canonicalize",
+    "Changes",
+    "DeriveBias",
+    "FoldBatchNorm",
+    "FreezeEncodings",
+    "InsertQuantizers",
+    "LegalizeOutputs",
+    "Pass",
+    "Pipeline",
+    "RemoveNoop",
+    "ShareEncodings",
+    "SwapModules",
+    "convert_pipeline",
+    "parse",
+    "prepare_pipeline",
+]

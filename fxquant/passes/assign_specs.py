@@ -1,0 +1,121 @@
+"""AssignSpecs: decide, op by op from the target's table, which operands are to be read quantized.
+
+Before::
+
+    conv = Conv2d[conv](x)
+
+After::
+
+    conv = Conv2d[conv](x)  {x: int8, weight: int8 axis 0}
+"""
+
+from dataclasses import dataclass, replace
+
+from torch import fx
+
+from fxquant.graph import Report
+from fxquant.graph.values import activations_of, attribute, is_call, is_constant, op_of, operand_of, returns
+from fxquant.nn import quantized_class_of
+from fxquant.ops import Op, Operand, Returns
+from fxquant.passes.assignment import Assignment, activation_spec, assign, placement_of
+from fxquant.passes.base import Changes, Pass
+from fxquant.quantization import QuantizationSpec
+from fxquant.targets import Placement, Rule, Target, get_target
+
+
+@dataclass(frozen=True)
+class AssignSpecs(Pass):
+    """Decide which operands of each op are to be read quantized, from the target's table.
+
+    Attributes:
+        target: Name of the target.
+    """
+
+    target: str = "tensorrt"
+
+    name = "assign-specs"
+    changes = Changes.NOTHING
+    after = ("fold-batch-norm",)
+
+    def rewrite(self, gm: fx.GraphModule, report: Report) -> bool:
+        target = get_target(self.target)
+        for node in gm.graph.nodes:
+            assign(node, None)
+            if not is_call(node) or returns(gm, node) is Returns.VALUE:
+                continue
+            op = op_of(gm, node)
+            if op is None:
+                self.declined(gm, node, report, "fxquant's op table has no row for it")
+                continue
+            rule = target.rule(op.name)
+            reason = _refusal(gm, node, op, rule)
+            if reason:
+                self.declined(gm, node, report, reason)
+            elif rule.placement is Placement.INTEGER:
+                assign(node, _integer(gm, node, op, rule, target))
+                self.applied(gm, node, report, rule.why)
+            elif rule.placement is Placement.COPY or _fuses(node, rule):
+                assign(node, Assignment(rule=rule))
+            elif rule.placement is Placement.EPILOGUE:
+                self.declined(gm, node, report, "there is no integer op before it to fuse with")
+            else:
+                self.declined(gm, node, report, rule.why)
+        return False
+
+
+def _integer(gm: fx.GraphModule, node: fx.Node, op: Op, rule: Rule, target: Target) -> Assignment:
+    specs = {}
+    constant_axes = {operand_of(node, operand): operand for operand in op.operands if operand.index < 2}
+    for value in activations_of(gm, node, op):
+        operand = constant_axes.get(value)
+        is_weight = is_constant(value) and operand is not None and operand.channel_axis is not None
+        specs[value.name] = _weight_spec(rule, target, operand) if is_weight else activation_spec(gm, value, target)
+    given = operand_of(node, op.weight) if op.weight else None
+    if isinstance(given, fx.Node) and op.weight is not None:  # the functional form: F.conv2d(x, weight)
+        spec = _weight_spec(rule, target, op.weight)
+        specs[given.name] = spec if is_constant(given) else replace(spec, channel_axis=None)
+    is_held = op.weight is not None and given is None
+    return Assignment(rule=rule, inputs=specs, weight=_weight_spec(rule, target, op.weight) if is_held else None)
+
+
+def _weight_spec(rule: Rule, target: Target, operand: Operand | None) -> QuantizationSpec:
+    if rule.weight is not None or operand is None:
+        return rule.weight or target.weight
+    return replace(target.weight, channel_axis=operand.channel_axis)
+
+
+def _refusal(gm: fx.GraphModule, node: fx.Node, op: Op, rule: Rule) -> str:
+    """Return why an op of an integer rule stays float; empty if it does not."""
+    if rule.placement is not Placement.INTEGER:
+        return ""
+    if node.op == "call_module" and op.weight is not None:
+        module = gm.get_submodule(str(node.target))
+        if quantized_class_of(type(module)) is None:
+            return f"its class {type(module).__name__} has no quantized class"
+    operands = activations_of(gm, node, op)
+    constants = [value for value in operands if is_constant(value)]
+    if len(operands) < len(op.activations) and any(_is_number(operand_of(node, o)) for o in op.activations):
+        return "an operand is a Python number, which is folded into the float op"
+    if constants and not rule.allows_constants:
+        return "P06: an operand is a constant"
+    if any(not _is_float(gm, value) for value in constants):
+        return "an operand holds integers"
+    return ""
+
+
+def _fuses(node: fx.Node, rule: Rule) -> bool:
+    """Whether an activation reads an integer op, maybe through another activation."""
+    if rule.placement is not Placement.EPILOGUE or not node.all_input_nodes:
+        return False
+    return placement_of(node.all_input_nodes[0]) in (Placement.INTEGER, Placement.EPILOGUE)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float)
+
+
+def _is_float(gm: fx.GraphModule, node: fx.Node) -> bool:
+    tensor = attribute(gm, node)
+    return bool(getattr(tensor, "is_floating_point", lambda: False)())
+
+

@@ -1,0 +1,84 @@
+"""DeriveBias: put biases on the int32 grid that the integer accumulator has.
+
+``scale_bias[c] = scale_input * scale_weight[c]``, offset 0: the grid on which a fused kernel adds the bias.
+
+Before::
+
+    conv = QuantizedConv2d[conv](x_quantizer)  {weight: symmetric [-127, 127]}
+
+After::
+
+    conv = QuantizedConv2d[conv](x_quantizer)  {weight: symmetric [-127, 127], bias: symmetric [-2147483648, ...]}
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import fx
+
+from fxquant.graph import Report
+from fxquant.graph.edit import callers
+from fxquant.graph.values import is_quantizer
+from fxquant.nn import QuantizationMixin
+from fxquant.passes.base import Changes, Pass
+from fxquant.quantization import AffineEncoding
+from fxquant.quantization.affine import QuantizeDequantize
+
+_INT32 = -(2**31), 2**31 - 1
+_LARGEST_BIAS = 2**31 - 2**15  # leaves room in the accumulator for the products
+
+
+@dataclass(frozen=True)
+class DeriveBias(Pass):
+    """Store each bias as int32 codes at scale_input * scale_weight."""
+
+    name = "derive-bias"
+    changes = Changes.VALUES
+    after = ("swap-modules",)
+
+    def rewrite(self, gm: fx.GraphModule, report: Report) -> bool:
+        has_changed = False
+        for calls in callers(gm, lambda module: isinstance(module, QuantizationMixin)).values():
+            node = calls[0]
+            module = gm.get_submodule(str(node.target))
+            assert isinstance(module, QuantizationMixin)
+            quantizer = module.param_quantizers["weight"] if "weight" in module.param_quantizers else None
+            bias = module._parameters.get("bias")
+            if bias is None or not isinstance(quantizer, QuantizeDequantize):
+                continue
+            sources = {_source(gm, call) for call in calls}
+            if len(sources) > 1 or None in sources:
+                self.declined(gm, node, report, "it is called on inputs with several scales: its bias stays float")
+                continue
+            source = gm.get_submodule(str(sources.pop())).get_encodings()  # type: ignore[operator]  # a quantizer
+            _make_room(quantizer, source, bias)
+            encoding = _bias_encoding(quantizer, source)
+            module.freeze_parameter("bias", encoding)
+            self.applied(gm, node, report, "bias as int32 at scale_input * scale_weight")
+            has_changed = True
+        return has_changed
+
+
+def _source(gm: fx.GraphModule, call: fx.Node) -> str | None:
+    """Return the path of the quantizer that feeds a call; None if none does."""
+    operand = call.args[0] if call.args else None
+    return str(operand.target) if isinstance(operand, fx.Node) and is_quantizer(gm, operand) else None
+
+
+def _bias_encoding(quantizer: QuantizeDequantize, source: AffineEncoding) -> AffineEncoding:
+    weight = quantizer.get_encodings()
+    assert weight is not None
+    scale = (source.scale * weight.scale).detach()
+    scale = scale.reshape(-1) if scale.numel() > 1 else scale.reshape(())
+    return AffineEncoding(scale, torch.zeros_like(scale), *_INT32, True)
+
+
+def _make_room(quantizer: QuantizeDequantize, source: AffineEncoding, bias: torch.Tensor) -> None:
+    """Widen the weight ranges of channels whose bias would not fit into int32, such as channels of zeros."""
+    scale = _bias_encoding(quantizer, source).scale
+    excess = (bias.detach().abs() / scale / _LARGEST_BIAS).clamp_min(1.0)
+    factor = excess.amax() if scale.dim() == 0 else excess
+    factor = factor.reshape(quantizer.shape)
+    quantizer.set_range(quantizer.min.detach() * factor, quantizer.max.detach() * factor)
+
+

@@ -1,0 +1,106 @@
+"""FoldBatchNorm: fold an evaluation-mode batch norm into the weighted layer before it.
+
+With g, b the affine parameters, m, v the running statistics and e the epsilon of the batch norm::
+
+    weight' = weight * g / sqrt(v + e)          bias' = (bias - m) * g / sqrt(v + e) + b
+
+Before::
+
+    conv = Conv2d[conv](x)
+    bn = BatchNorm2d[bn](conv)
+
+After::
+
+    conv = Conv2d[conv](x)                      # with folded weight and bias
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import fx, nn
+
+from fxquant.graph import Report
+from fxquant.graph.edit import bypass, callers
+from fxquant.graph.values import op_of
+from fxquant.ops import Op
+from fxquant.passes.base import Changes, Pass
+
+_BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+
+
+@dataclass(frozen=True)
+class FoldBatchNorm(Pass):
+    """Fold a batch norm into the convolution or linear layer that alone feeds it."""
+
+    name = "fold-batch-norm"
+    changes = Changes.BOTH
+    after = ("remove-noop",)
+
+    def rewrite(self, gm: fx.GraphModule, report: Report) -> bool:
+        calls = callers(gm, lambda module: True)
+        has_changed = False
+        for node in list(gm.graph.nodes):
+            norm = gm.get_submodule(str(node.target)) if node.op == "call_module" else None
+            if not isinstance(norm, _BATCH_NORMS):
+                continue
+            producer = node.args[0]
+            reason = _refusal(gm, norm, producer, calls)
+            if reason or not isinstance(producer, fx.Node):
+                self.declined(gm, node, report, reason)
+                continue
+            op = op_of(gm, producer)
+            if op is not None:
+                _fold(gm.get_submodule(str(producer.target)), norm, op)
+            self.applied(gm, node, report, f"folded into '{producer.target}'")
+            bypass(gm, node, producer)
+            has_changed = True
+        if has_changed:
+            gm.delete_all_unused_submodules()
+        return has_changed
+
+
+def _refusal(gm: fx.GraphModule, norm: nn.Module, producer: object, calls: dict[int, list[fx.Node]]) -> str:
+    """Return why a batch norm cannot be folded; empty if it can."""
+    if not isinstance(producer, fx.Node) or producer.op != "call_module":
+        return "no layer with a weight feeds it"
+    layer = gm.get_submodule(str(producer.target))
+    op = op_of(gm, producer)
+    if op is None or op.weight is None or op.bias is None:
+        return "no layer with a weight feeds it"
+    if norm.running_mean is None:
+        return "it has no running statistics"
+    if len(producer.users) > 1:
+        return f"the output of '{producer.target}' is read elsewhere too"
+    if len(calls[id(layer)]) > 1 or len(calls[id(norm)]) > 1:
+        return f"'{producer.target}' or the batch norm is called more than once"
+    if isinstance(layer, nn.Linear) and not isinstance(norm, nn.BatchNorm1d):
+        return "its channel axis is not the layer's output axis"
+    return ""
+
+
+def _fold(layer: nn.Module, norm: nn.Module, op: Op) -> None:
+    assert op.weight is not None and op.weight.channel_axis is not None
+    weight = layer.weight
+    assert isinstance(weight, torch.Tensor)
+    mean, variance, eps, gain, shift = norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
+    factor = torch.rsqrt(variance.double() + eps)  # type: ignore[operator, union-attr]  # BatchNorm's own tensors
+    factor = factor if gain is None else factor * gain.double()  # type: ignore[operator, union-attr]  # as above
+    offset = layer.bias.double() if layer.bias is not None else 0.0  # type: ignore[operator, union-attr]  # as above
+    bias = (offset - mean.double()) * factor  # type: ignore[operator, union-attr]  # as above
+    bias = bias if shift is None else bias + shift.double()  # type: ignore[operator, union-attr]  # as above
+    with torch.no_grad():
+        folded = weight.double() * _along(factor, weight, op.weight.channel_axis, getattr(layer, "groups", 1))
+        layer.weight = nn.Parameter(folded.to(weight.dtype), requires_grad=weight.requires_grad)
+        layer.bias = nn.Parameter(bias.to(weight.dtype), requires_grad=weight.requires_grad)
+
+
+def _along(factor: torch.Tensor, weight: torch.Tensor, axis: int, groups: int) -> torch.Tensor:
+    """Shape one factor per output channel so that it broadcasts against a weight.
+
+    Along axis 0 there are all output channels; a transposed convolution's axis 1 holds those of one group,
+    and axis 0 holds the inputs of all groups, one group after the other.
+    """
+    if axis == 0 or groups == 1:
+        return factor.reshape([-1 if index == axis else 1 for index in range(weight.dim())])
+    rows = factor.reshape(groups, -1).repeat_interleave(weight.shape[0] // groups, dim=0)
+    return rows.reshape(*rows.shape, *[1] * (weight.dim() - 2))

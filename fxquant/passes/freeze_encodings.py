@@ -1,0 +1,86 @@
+"""FreezeEncodings: fix every encoding, and store weights and constants as integers on their grid.
+
+Before::
+
+    x_quantizer = QuantizeDequantize[quantizers.x](x)  symmetric [-128, 127]
+    conv = QuantizedConv2d[conv](x_quantizer)  {weight: symmetric [-127, 127]}      # weight: float32
+
+After::
+
+    x_quantizer = FrozenQuantizeDequantize[quantizers.x](x)  symmetric [-128, 127]
+    conv = QuantizedConv2d[conv](x_quantizer)  {weight: symmetric [-127, 127]}      # weight: int8
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import fx
+
+from fxquant.errors import NotCalibratedError
+from fxquant.graph import Report
+from fxquant.graph.annotations import layer_of
+from fxquant.graph.edit import callers, set_module
+from fxquant.graph.values import attribute, is_constant
+from fxquant.nn import QuantizationMixin
+from fxquant.passes.base import Changes, Pass
+from fxquant.quantization import AffineEncoding
+from fxquant.quantization.affine import FrozenDequantize, FrozenQuantizeDequantize, QuantizeDequantize
+
+
+@dataclass(frozen=True)
+class FreezeEncodings(Pass):
+    """Fix every encoding, and store weights and constants as integers."""
+
+    name = "freeze-encodings"
+    changes = Changes.BOTH
+    after = ("swap-modules", "derive-bias")
+
+    def rewrite(self, gm: fx.GraphModule, report: Report) -> bool:
+        quantizers = callers(gm, lambda module: isinstance(module, QuantizeDequantize))
+        for calls in quantizers.values():
+            _freeze_quantizer(gm, calls)
+            self.applied(gm, calls[0], report, "encoding fixed")
+        modules = callers(gm, lambda module: isinstance(module, QuantizationMixin))
+        for calls in modules.values():
+            module = gm.get_submodule(str(calls[0].target))
+            assert isinstance(module, QuantizationMixin)
+            for name, quantizer in module.param_quantizers.items():
+                if isinstance(quantizer, QuantizeDequantize) and module._parameters.get(name) is not None:
+                    module.freeze_parameter(name, _encoding(quantizer, calls[0]))
+                    self.applied(gm, calls[0], report, f"{name} stored as integers")
+        return bool(quantizers or modules)
+
+
+def _freeze_quantizer(gm: fx.GraphModule, calls: list[fx.Node]) -> None:
+    """Replace a quantizer at every path it has; one that reads only constants gets them as integers."""
+    quantizer = gm.get_submodule(str(calls[0].target))
+    assert isinstance(quantizer, QuantizeDequantize)
+    encoding = _encoding(quantizer, calls[0])
+    constants = [call.all_input_nodes[0] for call in calls if is_constant(call.all_input_nodes[0])]
+    are_private = all(len(node.users) == 1 for node in constants)
+    if len(constants) == len(calls) and are_private:
+        for node in constants:
+            _store_codes(gm, node, encoding)
+        frozen: torch.nn.Module = FrozenDequantize(encoding)
+    else:
+        frozen = FrozenQuantizeDequantize(encoding)
+    for path in {str(call.target) for call in calls}:
+        set_module(gm, path, frozen)
+
+
+def _store_codes(gm: fx.GraphModule, node: fx.Node, encoding: AffineEncoding) -> None:
+    """Let a constant node read a buffer of integer codes instead of the float parameter or buffer."""
+    value = attribute(gm, node)
+    assert isinstance(value, torch.Tensor)
+    name = f"{str(node.target).replace('.', '_')}_codes"
+    gm.register_buffer(name, encoding.to_integers(value.detach()))
+    node.target = name
+
+
+def _encoding(quantizer: QuantizeDequantize, node: fx.Node) -> AffineEncoding:
+    encoding = quantizer.get_encodings()
+    if encoding is None:
+        raise NotCalibratedError(
+            "A quantizer has no range.", layer=layer_of(node), remedy="Calibrate the model before converting it."
+        )
+    return encoding

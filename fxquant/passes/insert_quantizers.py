@@ -1,0 +1,83 @@
+"""InsertQuantizers: put a quantizer on every tensor that is to be read quantized.
+
+Before::
+
+    conv = Conv2d[conv](x)  {x: int8, weight: int8 axis 0}
+
+After::
+
+    x_quantizer = QuantizeDequantize[quantizers.x](x)  symmetric [-128, 127]
+    conv = Conv2d[conv](x_quantizer)  {x: int8, weight: int8 axis 0}
+"""
+
+from dataclasses import dataclass
+
+from torch import fx
+
+from fxquant.graph import Report
+from fxquant.graph.annotations import TENSOR
+from fxquant.graph.edit import add_module, identifier, insert_call
+from fxquant.graph.names import tensor_names
+from fxquant.graph.values import attribute, is_constant, is_quantizer, returns
+from fxquant.ops import Returns
+from fxquant.passes.assignment import assignment_of
+from fxquant.passes.base import Changes, Pass
+from fxquant.passes.share_encodings import GROUP
+from fxquant.quantization import QuantizationSpec
+from fxquant.quantization.affine import QuantizeDequantize
+
+ROOM = "quantizers"  # the submodule that holds all activation quantizers
+
+
+@dataclass(frozen=True)
+class InsertQuantizers(Pass):
+    """Put one quantizer on every tensor that is to be read quantized, shared within an encoding group."""
+
+    name = "insert-quantizers"
+    changes = Changes.STRUCTURE
+    after = ("share-encodings",)
+
+    def rewrite(self, gm: fx.GraphModule, report: Report) -> bool:
+        names = tensor_names(gm)
+        nodes = list(gm.graph.nodes)
+        last_input = [node for node in nodes if node.op == "placeholder"][-1:]
+        homes: dict[tuple[str, QuantizationSpec], str] = {}
+        has_changed = False
+        for node in nodes:
+            if returns(gm, node) is not Returns.TENSOR or is_quantizer(gm, node):
+                continue
+            for spec, readers in _readers(node).items():
+                home = (node.meta.get(GROUP, node.name), spec)
+                if home not in homes:
+                    shape = _shape(gm, node)
+                    path = f"{ROOM}.{identifier(names[node])}"
+                    homes[home] = add_module(gm, path, QuantizeDequantize.from_spec(spec, shape))
+                after = last_input[0] if node.op == "placeholder" else node
+                call = insert_call(gm, homes[home], node, after)
+                call.meta[TENSOR] = names[node]
+                for reader in readers:
+                    reader.replace_input_with(node, call)
+                self.applied(gm, node, report, f"{spec} in '{homes[home]}'")
+                has_changed = True
+        return has_changed
+
+
+def _readers(node: fx.Node) -> dict[QuantizationSpec, list[fx.Node]]:
+    """Return the nodes that are to read a tensor quantized, by the spec they want.
+
+    Where the tensor's own op asks for a spec, every reader gets that one.
+    """
+    own = assignment_of(node)
+    readers: dict[QuantizationSpec, list[fx.Node]] = {}
+    for user in list(node.users):
+        assignment = assignment_of(user)
+        wanted = assignment.inputs.get(node.name) if assignment is not None else None
+        spec = own.output if own is not None and own.output is not None else wanted
+        if spec is not None:
+            readers.setdefault(spec, []).append(user)
+    return readers
+
+
+def _shape(gm: fx.GraphModule, node: fx.Node) -> tuple[int, ...]:
+    value = attribute(gm, node) if is_constant(node) else None
+    return tuple(getattr(value, "shape", ()))

@@ -1,0 +1,97 @@
+"""Pipeline: passes in order, as data that prints as text and parses back."""
+
+import dataclasses
+import logging
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import fx
+
+from fxquant.errors import OptionError, unknown_option
+from fxquant.graph import Report
+from fxquant.passes.base import Pass
+
+log = logging.getLogger(__name__)
+
+_STEP = re.compile(r"([a-z0-9-]+)(?:\{([^{}]*)\})?")
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """Passes in the order they run. ``str(pipeline)`` is text that ``parse`` reads back.
+
+    Raises:
+        OptionError: If a pass stands before one that it must come after.
+    """
+
+    passes: tuple[Pass, ...]
+
+    def __post_init__(self) -> None:
+        names = [step.name for step in self.passes]
+        for index, step in enumerate(self.passes):
+            late = [name for name in step.after if name in names[index + 1 :]]
+            if late:
+                raise OptionError(f"Pass '{step.name}' must come after '{late[0]}'.", remedy="Reorder the pipeline.")
+
+    def run(
+        self,
+        gm: fx.GraphModule,
+        report: Report,
+        after_pass: Callable[[Pass, fx.GraphModule], None] | None = None,
+    ) -> None:
+        """Run every pass on a graph, in place; call ``after_pass`` after each, if given."""
+        for step in self.passes:
+            before = len(report.sites)
+            step(gm, report)
+            made = report.sites[before:]
+            applied = sum(site.applied for site in made)
+            log.info("%s: %s applied, %s declined", step.name, applied, len(made) - applied)
+            for site in made:
+                log.debug("%s", site)
+            if after_pass is not None:
+                after_pass(step, gm)
+
+    def __str__(self) -> str:
+        return ",".join(_step_text(step) for step in self.passes)
+
+
+def parse_pipeline(text: str, catalogue: Iterable[type[Pass]]) -> Pipeline:
+    """Return the pipeline that a text names: ``pass-name,pass-name{option=value other=value}``.
+
+    Raises:
+        OptionError: If the text is not of that form, or names a pass or option that does not exist.
+    """
+    known = {step.name: step for step in catalogue}
+    steps: list[Pass] = []
+    for part in text.split(","):
+        match = _STEP.fullmatch(part.strip())
+        if match is None:
+            raise OptionError(f"'{part}' is not a pass.", remedy="Write pass-name or pass-name{option=value}.")
+        name, options = match.groups()
+        if name not in known:
+            raise unknown_option("pass", name, known)
+        steps.append(_make_step(known[name], options or ""))
+    return Pipeline(tuple(steps))
+
+
+def _make_step(step: type[Pass], text: str) -> Pass:
+    fields = {field.name: field for field in dataclasses.fields(step)}
+    options: dict[str, Any] = {}
+    for pair in text.split():
+        key, _, value = pair.partition("=")
+        if key not in fields:
+            raise unknown_option(f"option of pass '{step.name}'", key, fields)
+        default = fields[key].default
+        options[key] = value == "true" if isinstance(default, bool) else type(default)(value)
+    return step(**options)
+
+
+def _step_text(step: Pass) -> str:
+    changed = [
+        f"{field.name}={str(value).lower() if isinstance(value, bool) else value}"
+        for field in dataclasses.fields(step)
+        if (value := getattr(step, field.name)) != field.default
+    ]
+    return step.name + (f"{{{' '.join(changed)}}}" if changed else "")

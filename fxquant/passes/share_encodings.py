@@ -1,0 +1,82 @@
+"""ShareEncodings: put tensors that must lie on one grid into one group.
+
+Before::
+
+    pool = MaxPool2d[pool](relu)  {relu: uint8, -> uint8}
+
+After::
+
+    the same, relu and pool in group "relu"
+"""
+
+from dataclasses import dataclass, replace
+
+from torch import fx
+
+from fxquant.graph import Report
+from fxquant.graph.values import activations_of, op_of
+from fxquant.ops import OutputRange
+from fxquant.passes.assignment import assign, assignment_of
+from fxquant.passes.base import Changes, Pass
+from fxquant.targets import Placement
+
+GROUP = "encoding_group"  # node.meta: name of the group's first node
+
+
+@dataclass(frozen=True)
+class ShareEncodings(Pass):
+    """Group tensors that must lie on one grid: across ops that copy values, and across concatenations."""
+
+    name = "share-encodings"
+    changes = Changes.NOTHING
+    after = ("assign-specs",)
+
+    def rewrite(self, gm: fx.GraphModule, report: Report) -> bool:
+        groups = _Groups(gm)
+        for node in gm.graph.nodes:
+            op, assignment = op_of(gm, node), assignment_of(node)
+            if op is None or assignment is None or assignment.rule.placement is not Placement.COPY:
+                continue
+            if op.output is OutputRange.LIKE_INPUT:
+                groups.join([*activations_of(gm, node, op), node])
+            elif assignment.rule.shares_range and assignment.inputs:
+                groups.join([*activations_of(gm, node, op), node])
+                self.applied(gm, node, report, "its inputs and output share one encoding")
+        mixed = {groups.root(node) for node in gm.graph.nodes if _is_joint(node)}
+        for node in gm.graph.nodes:
+            node.meta[GROUP] = groups.root(node).name
+            _measure(node, {value.name for value in node.all_input_nodes if groups.root(value) in mixed})
+        return False
+
+
+class _Groups:
+    """Disjoint sets of nodes; the root of a set is its first node in graph order."""
+
+    def __init__(self, gm: fx.GraphModule) -> None:
+        self._parent: dict[fx.Node, fx.Node] = {}
+        self._order = {node: index for index, node in enumerate(gm.graph.nodes)}
+
+    def root(self, node: fx.Node) -> fx.Node:
+        while node in self._parent:
+            node = self._parent[node]
+        return node
+
+    def join(self, nodes: list[fx.Node]) -> None:
+        first, *rest = sorted({self.root(node) for node in nodes}, key=lambda node: self._order[node])
+        self._parent.update(dict.fromkeys(rest, first))
+
+
+def _is_joint(node: fx.Node) -> bool:
+    assignment = assignment_of(node)
+    return assignment is not None and assignment.rule.shares_range and bool(assignment.inputs)
+
+
+def _measure(node: fx.Node, names: set[str]) -> None:
+    """Drop the fixed ranges of some operands: a grid shared with other tensors has to cover them too."""
+    assignment = assignment_of(node)
+    if assignment is None or not names & assignment.inputs.keys():
+        return
+    inputs = {
+        name: replace(spec, fixed_range=None) if name in names else spec for name, spec in assignment.inputs.items()
+    }
+    assign(node, replace(assignment, inputs=inputs))

@@ -1,0 +1,48 @@
+"""Frozen quantizers: fixed encodings, stored as buffers, for converted models."""
+
+import torch
+
+from fxquant.quantization import functional
+from fxquant.quantization.encodings import AffineEncoding
+from fxquant.quantization.quantizer import QuantizerBase
+
+
+class _Frozen(QuantizerBase):
+    """Holds an encoding: buffers ``scale`` and ``offset``, and the grid."""
+
+    scale: torch.Tensor
+    offset: torch.Tensor
+
+    def __init__(self, encoding: AffineEncoding) -> None:
+        super().__init__()
+        self.register_buffer("scale", encoding.scale.detach().clone())
+        self.register_buffer("offset", encoding.offset.detach().clone())
+        self.qmin, self.qmax, self.symmetric = encoding.qmin, encoding.qmax, encoding.symmetry
+
+    def is_initialized(self) -> bool:
+        """Whether there is an encoding: always."""
+        return True
+
+    def get_encodings(self) -> AffineEncoding:
+        """Return the fixed encoding."""
+        return AffineEncoding(self.scale, self.offset, self.qmin, self.qmax, self.symmetric)
+
+    def extra_repr(self) -> str:
+        shape = tuple(self.scale.shape)
+        return f"shape={shape}, qmin={self.qmin}, qmax={self.qmax}, symmetric={self.symmetric}"
+
+
+class FrozenQuantizeDequantize(_Frozen):
+    """Puts a tensor on a fixed grid and returns the grid's real values; gradients pass straight through."""
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """Return the nearest values on the grid, in the float type of input."""
+        return functional.quantize_dequantize(input, self.scale, self.offset, self.qmin, self.qmax)
+
+
+class FrozenDequantize(_Frozen):
+    """Turns stored codes into real values: the frozen quantizer of a weight or bias."""
+
+    def forward(self, codes: torch.Tensor) -> torch.Tensor:
+        """Return the real values of an integer tensor, in the float type of scale."""
+        return functional.dequantize(codes, self.scale, self.offset)

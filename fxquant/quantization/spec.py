@@ -1,0 +1,64 @@
+"""QuantizationSpec: how a tensor is to be quantized, decided before any range is known."""
+
+from dataclasses import dataclass
+
+from fxquant.errors import OptionError
+
+MAX_BITWIDTH = 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuantizationSpec:
+    """How a tensor is to be quantized: integer type, granularity and symmetry.
+
+    Attributes:
+        bitwidth: Width of the integer type in bits, 2 to 32.
+        signed: Whether the integer type is two's complement.
+        symmetric: Whether real zero lies in the middle of the grid, so that the zero point is a constant.
+        narrow: Whether the lowest code of a signed grid is left out, so that [-127, 127] for int8.
+        channel_axis: Axis that keeps one range per index; None for one range for the whole tensor.
+        fixed_range: Real range known without data, as (min, max); None when it is to be measured.
+
+    Raises:
+        OptionError: If the values contradict each other.
+    """
+
+    bitwidth: int = 8
+    signed: bool = True
+    symmetric: bool = True
+    narrow: bool = False
+    channel_axis: int | None = None
+    fixed_range: tuple[float, float] | None = None
+
+    def __post_init__(self) -> None:
+        if not 2 <= self.bitwidth <= MAX_BITWIDTH:
+            raise OptionError(f"A bitwidth of {self.bitwidth} is not supported.", remedy="Choose 2 to 32.")
+        if self.narrow and not self.signed:
+            raise OptionError("An unsigned grid cannot be narrow.", remedy="Set signed=True or narrow=False.")
+        if self.fixed_range is not None and not self.fixed_range[0] <= 0.0 <= self.fixed_range[1]:
+            raise OptionError(f"The fixed range {self.fixed_range} does not contain zero.")
+
+    @property
+    def qmin(self) -> int:
+        """Lowest code of the grid."""
+        if not self.signed:
+            return 0
+        return -(2 ** (self.bitwidth - 1)) + int(self.narrow)
+
+    @property
+    def qmax(self) -> int:
+        """Highest code of the grid."""
+        return int(2 ** (self.bitwidth - int(self.signed))) - 1
+
+    def scale_shape(self, tensor_shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the shape of scale and offset that broadcasts against a tensor of the given shape."""
+        if self.channel_axis is None:
+            return ()
+        axis = self.channel_axis % len(tensor_shape)
+        return tuple(size if index == axis else 1 for index, size in enumerate(tensor_shape))
+
+    def __str__(self) -> str:
+        dtype = f"{'int' if self.signed else 'uint'}{self.bitwidth}"
+        symmetry = "" if self.symmetric else " asymmetric"
+        granularity = "" if self.channel_axis is None else f" axis {self.channel_axis}"
+        return f"{dtype}{symmetry}{granularity}"

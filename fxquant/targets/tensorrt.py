@@ -1,0 +1,85 @@
+"""TensorRT with explicit quantization: symmetric int8, consumers decide, nothing inside a fused epilogue.
+
+The rule numbers (P01 ...) are those of the placement rules in docs/tensorrt.md.
+"""
+
+from fxquant.quantization import QuantizationSpec
+from fxquant.targets.target import BiasHandling, OutputRule, Placement, Rule, Target
+
+_INT8 = QuantizationSpec(bitwidth=8, signed=True, symmetric=True)
+_WEIGHT = QuantizationSpec(bitwidth=8, signed=True, symmetric=True, narrow=True)
+
+TENSORRT = Target(
+    name="tensorrt",
+    description="NVIDIA TensorRT, explicit quantization (Q/DQ), int8",
+    activation=_INT8,  # zero point 0 everywhere: TensorRT rejects any other
+    weight=_WEIGHT,  # [-127, 127], one scale per output channel
+    bias=BiasHandling.FLOAT,  # A09: an int32 DequantizeLinear is rejected
+    passes=("assign-residual-branches", "legalize-outputs"),
+    rules=(
+        Rule(
+            ops=("conv1d", "conv2d", "conv3d"),
+            placement=Placement.INTEGER,
+            fuses_residual=True,
+            why="P01: weighted ops read int8; P02: their output stays float up to the end of the epilogue",
+        ),
+        Rule(
+            ops=("linear", "matmul"),
+            placement=Placement.INTEGER,
+            why="P01: weighted ops read int8; P02: their output stays float up to the end of the epilogue",
+        ),
+        Rule(
+            ops=("conv_transpose1d", "conv_transpose2d", "conv_transpose3d"),
+            placement=Placement.INTEGER,
+            fuses_residual=True,
+            weight=_WEIGHT,
+            why="P20: a transposed convolution takes one weight scale per tensor",
+        ),
+        Rule(
+            ops=("add",),
+            placement=Placement.INTEGER,
+            output=OutputRule.WHEN_NEEDED,
+            is_residual=True,
+            allows_constants=False,
+            why="P04: an add fuses into the convolution that feeds it, whose branch stays float; P07 otherwise",
+        ),
+        Rule(
+            ops=("mul", "avg_pool", "adaptive_avg_pool"),
+            placement=Placement.INTEGER,
+            output=OutputRule.WHEN_NEEDED,
+            allows_constants=False,
+            why="P07: an op without weights that reads int8 hands out int8 only",
+        ),
+        Rule(
+            ops=("cat",),
+            placement=Placement.COPY,
+            shares_range=True,
+            why="P09: a concatenation costs nothing when inputs and output share one scale",
+        ),
+        Rule(
+            ops=(
+                "max_pool",
+                "adaptive_max_pool",
+                "reshape",
+                "flatten",
+                "transpose",
+                "squeeze",
+                "expand",
+                "split",
+                "getitem",
+                "select",
+                "pixel_shuffle",
+                "channel_shuffle",
+                "identity",
+                "dropout",
+            ),
+            placement=Placement.COPY,
+            why="P08: TensorRT moves a Q or DQ across ops that copy values",
+        ),
+        Rule(
+            ops=("relu", "relu6", "clamp", "leaky_relu", "sigmoid", "silu", "hard_swish", "hard_sigmoid", "tanh"),
+            placement=Placement.EPILOGUE,
+            why="P02: an activation fuses into the layer before it",
+        ),
+    ),
+)
