@@ -14,7 +14,7 @@ from fxquant.analysis import ParityReport, compare
 from fxquant.calibration import Signature, calibrate_graph, uncalibrated_layers
 from fxquant.errors import NotCalibratedError, OptionError, unknown_option
 from fxquant.export import ExportedFiles, export_files
-from fxquant.graph import Example, ModelRecord, Report, Stage, capture, get_record, set_record
+from fxquant.graph import ModelRecord, Report, Stage, capture, get_record, set_record
 from fxquant.passes import Pass, Pipeline, convert_pipeline, parse, prepare_pipeline
 from fxquant.targets import get_target
 
@@ -198,7 +198,9 @@ def quantize(
         FxQuantError: Whatever the single verbs raise.
     """
     if max_drop is not None and evaluate is None:
-        raise OptionError("max_drop needs a score to measure.", remedy="Pass evaluate=..., a function of a model.")
+        raise OptionError(
+            "max_drop needs a score to measure.", remedy="Pass evaluate=..., a function of a model."
+        )
     prepared = prepare(model, target=target)
     calibrate(prepared, batches)
     quantized = convert(prepared)
@@ -212,5 +214,3 @@ def quantize(
         score=score,
         max_drop=max_drop,
     )
-
-

@@ -1,4 +1,4 @@
-"""compare: run an exported file and hold it against the simulation, tensor by tensor, in quantization steps."""
+"""compare: run an exported file and hold it against the simulation, tensor by tensor, in steps."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -98,8 +98,9 @@ class ParityReport:
         elements = sum(tensor.elements for tensor in self.tensors)
         differing = sum(tensor.differing for tensor in self.tensors)
         lines = [
-            f"{self.runtime}: {len(self.tensors)} quantized tensors compared, {len(self.unmatched)} not in the file",
-            f"  each op fed the runtime's inputs: {differing} of {elements} codes differ, by {self.max_steps} step(s)",
+            f"{self.runtime}: {len(self.tensors)} quantized tensors, {len(self.unmatched)} not in the file",
+            f"  op by op, fed the runtime's inputs: {differing} of {elements} codes differ, "
+            f"by {self.max_steps} step(s)",
             f"  end to end: by {self.max_drift} step(s)",
         ]
         lines += [
@@ -166,7 +167,7 @@ class _ParityInterpreter(fx.Interpreter):
         if parity is None:
             return super().run_node(n)
         quantizer = self.fetch_attr(str(n.target))
-        tensor: torch.Tensor = self.map_nodes_to_values(n.args, n)[0]
+        tensor = self.env[n.all_input_nodes[0]]
         encoding = quantizer.get_encodings()
         runtime = torch.from_numpy(self._codes[f"{parity.name}_q"].astype(np.int64)).to(tensor.device)
         steps = (encoding.quantize(tensor).to(torch.int64) - runtime).abs()
@@ -185,7 +186,8 @@ def _sites(gm: fx.GraphModule) -> dict[fx.Node, TensorParity]:
     return {
         node: TensorParity(name=str(node.meta.get(TENSOR, node.name)), layer=layer_of(node))
         for node in gm.graph.nodes
-        if node.op == "call_module" and isinstance(gm.get_submodule(str(node.target)), FrozenQuantizeDequantize)
+        if node.op == "call_module"
+        and isinstance(gm.get_submodule(str(node.target)), FrozenQuantizeDequantize)
     }
 
 
@@ -199,7 +201,9 @@ def _feeds(signature: Signature, example: Example) -> dict[str, np.ndarray]:
     return {name: value.detach().cpu().numpy() for name, value in values if isinstance(value, torch.Tensor)}
 
 
-def _compare_outputs(outputs: Iterable[OutputParity], simulated: object, deployed: dict[str, np.ndarray]) -> None:
+def _compare_outputs(
+    outputs: Iterable[OutputParity], simulated: object, deployed: dict[str, np.ndarray]
+) -> None:
     leaves = [leaf for leaf in pytree.tree_leaves(simulated) if isinstance(leaf, torch.Tensor)]
     for output, leaf in zip(outputs, leaves, strict=True):
         ours, theirs = leaf.double().cpu(), torch.from_numpy(deployed[output.name]).double()

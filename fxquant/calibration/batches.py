@@ -56,13 +56,14 @@ class Signature:
         unknown = [name for name in example.kwargs if name not in self.names]
         if unknown:
             raise BatchError(
-                f"The model has no input named '{unknown[0]}'.", remedy=f"Its inputs are: {', '.join(self.names)}."
+                f"The model has no input named '{unknown[0]}'.",
+                remedy=f"Its inputs are: {', '.join(self.names)}.",
             )
         given = {*self.names[: len(example.args)], *example.kwargs}
         missing = [name for name in self.required if name not in given]
         if missing or len(example.args) > len(self.names):
             raise BatchError(
-                f"A batch of {len(given)} value(s) does not fit the model's inputs ({', '.join(self.names)}).",
+                f"A batch of {len(given)} value(s) does not fit the inputs: {', '.join(self.names)}.",
                 remedy="Yield what the model's forward takes, optionally followed by a label.",
             )
         return example

@@ -84,7 +84,9 @@ def _run(gm: fx.GraphModule, interpreter: CalibrationInterpreter, example: Examp
     ordered = dict(zip(names, example.args, strict=False)) | example.kwargs
     defaults = {str(n.target): n.args[0] for n in gm.graph.find_nodes(op="placeholder") if n.args}
     try:
-        interpreter.run(*(ordered.get(name, defaults.get(name)) for name in names), enable_io_processing=False)
+        interpreter.run(
+            *(ordered.get(name, defaults.get(name)) for name in names), enable_io_processing=False
+        )
     except Exception as error:  # whatever the model raises on data that it does not take
         shapes = ", ".join(str(tuple(tensor.shape)) for tensor in example.tensors())
         raise BatchError(
@@ -103,7 +105,9 @@ def _check_batch(sites: _Sites, index: int) -> None:
     for node, quantizer in sites:
         name = node.meta.get(TENSOR, node.name)
         what = f"batch {index} of the calibration data, first in tensor '{name}'"
-        _check_finite(quantizer, layer_of(node), what, "Remove such values from the data, or mend that layer.")
+        _check_finite(
+            quantizer, layer_of(node), what, "Remove such values from the data, or mend that layer."
+        )
 
 
 def _check_finite(quantizer: QuantizeDequantize, layer: str, what: str, remedy: str) -> None:
@@ -118,5 +122,3 @@ def _with_progress(calls: Iterator[Example], batches: object) -> Iterator[Exampl
     console = Console(stderr=True)
     has_bar = console.is_terminal
     yield from track(calls, "Calibrating", total=total, console=console, transient=True, disable=not has_bar)
-
-

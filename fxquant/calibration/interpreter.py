@@ -36,7 +36,7 @@ class CalibrationInterpreter(fx.Interpreter):
         if isinstance(module, QuantizerBase):
             tensor: torch.Tensor = args[0]
             if module in self._chosen and tensor.is_floating_point():
-                module.encoding_analyzer.update_stats(tensor)  # type: ignore[union-attr, operator]  # chosen: has one
+                module.encoding_analyzer.update_stats(tensor)
             return tensor
         if isinstance(module, QuantizationMixin):
             return module.float_forward(*args, **kwargs)
@@ -55,7 +55,7 @@ def quantizer_sites(gm: fx.GraphModule) -> list[tuple[fx.Node, QuantizeDequantiz
 
 def weight_sites(gm: fx.GraphModule) -> list[tuple[str, torch.Tensor, QuantizeDequantize]]:
     """Return the layer, parameter and quantizer of every quantized parameter."""
-    sites = []
+    sites: list[tuple[str, torch.Tensor, QuantizeDequantize]] = []
     for path, module in gm.named_modules():
         if isinstance(module, QuantizationMixin):
             for name, quantizer in module.param_quantizers.items():

@@ -24,7 +24,9 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
         descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         os.close(descriptor)
     except OSError as error:
-        raise ExportError(f"Cannot write to '{path.parent}': {error}.", remedy="Choose another folder.") from error
+        raise ExportError(
+            f"Cannot write to '{path.parent}': {error}.", remedy="Choose another folder."
+        ) from error
     temporary = Path(name)
     try:
         write(temporary)
@@ -33,7 +35,9 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
         temporary.chmod(0o644)
         temporary.replace(path)
     except OSError as error:
-        raise ExportError(f"Cannot write '{path}': {error}.", remedy="Free some space or choose another.") from error
+        raise ExportError(
+            f"Cannot write '{path}': {error}.", remedy="Free some space or choose another."
+        ) from error
     finally:
         with contextlib.suppress(FileNotFoundError):
             temporary.unlink()

@@ -53,6 +53,7 @@ def export_files(gm: fx.GraphModule, path: Path, example: Example | None) -> Exp
 
 def _write_onnx(model: ir.Model, path: Path) -> None:
     proto = ir.to_proto(model)
+    del proto.graph.value_info[:]  # shapes of inner tensors follow from the graph
     onnx.save_model(proto, str(path))
     try:
         onnx.checker.check_model(str(path), full_check=True)

@@ -1,4 +1,4 @@
-"""Edits of the exported ONNX graph: names, fused transposes, global pools, nothing but what a runtime needs."""
+"""Edits of the exported ONNX graph: names, transposed weights, global pools, nothing superfluous."""
 
 import numpy as np
 import onnx_ir as ir
@@ -7,31 +7,47 @@ from fxquant.export.operators import TENSOR_NAME
 
 
 def name_quantized_tensors(model: ir.Model) -> None:
-    """Name tensors after the user's layers: t, its codes t_q, its grid values t_qdq, t_scale, t_zero_point.
+    """Name tensors after the user's layers: t, its codes t_q, its grid values t_qdq, its scale t_scale.
 
-    A tensor that has several quantizers gets a number for the later ones. Inputs of the graph keep their name.
+    Inputs of the graph keep their name. Another tensor that has a name wanted here gives it up.
     """
-    graph = model.graph
-    taken = {value.name for value in graph.inputs}
-    fixed = set(graph.inputs)
-    for node in graph:
-        codes = node.outputs[0] if node.op_type == "QuantizeLinear" else None
-        tensor = codes.metadata_props.get(TENSOR_NAME) if codes is not None else None
-        if codes is None or tensor is None or node.inputs[0] is None:
-            continue
-        base = tensor
-        source = node.inputs[0]
-        if source not in fixed and tensor not in taken:
-            source.name = tensor
-            taken.add(tensor)
-        codes.name = f"{base}_q"
+    sites = [node for node in model.graph if node.op_type == "QuantizeLinear"]
+    wanted = {str(node.outputs[0].metadata_props[TENSOR_NAME]) for node in sites}
+    wanted |= {f"{name}_{suffix}" for name in wanted for suffix in ("q", "qdq", "scale")}
+    for node in model.graph:
+        for value in node.outputs:
+            value.name = f"{value.name}_inner" if value.name in wanted else value.name
+    for node in sites:
+        source, codes, scale = node.inputs[0], node.outputs[0], node.inputs[1]
+        name = str(codes.metadata_props[TENSOR_NAME])
+        assert source is not None and scale is not None
+        if not source.is_graph_input():
+            source.name = name
+        codes.name = f"{name}_q"
+        if scale.name not in wanted:  # a shared encoding is named after the first tensor that has it
+            scale.name = f"{name}_scale"
         for reader, _ in codes.uses():
-            if reader.op_type == "DequantizeLinear" and reader.outputs[0] not in fixed:
-                reader.outputs[0].name = f"{base}_qdq"
+            reader.outputs[0].name = f"{name}_qdq"
+
+
+def name_parameters(model: ir.Model) -> None:
+    """Name scales and zero points after the parameter they belong to: conv.weight_scale."""
+    zero_points: dict[str, ir.Value] = {}
+    for node in model.graph:
+        if node.op_type not in ("QuantizeLinear", "DequantizeLinear"):
+            continue
+        codes, scale, *zero_point = node.inputs
+        if codes is not None and scale is not None and codes.is_initializer():
+            scale.name = f"{codes.name}_scale"
+            node.outputs[0].name = f"{codes.name}_dq"
+        if zero_point and zero_point[0] is not None and zero_point[0] not in zero_points.values():
+            name = f"zero_point_{len(zero_points)}"
+            zero_point[0].name = name
+            zero_points[name] = zero_point[0]
 
 
 def fold_transposed_weights(model: ir.Model) -> None:
-    """Transpose stored integers instead of dequantized floats: DequantizeLinear -> Transpose becomes one node.
+    """Transpose stored integers, so that DequantizeLinear -> Transpose becomes DequantizeLinear alone.
 
     Fused kernels look for a DequantizeLinear right before a MatMul.
     """
@@ -47,7 +63,7 @@ def fold_transposed_weights(model: ir.Model) -> None:
         order = list(node.attributes["perm"].as_ints())
         array = np.ascontiguousarray(codes.const_value.numpy().transpose(order))
         transposed = ir.Value(name=f"{codes.name}_transposed", const_value=ir.tensor(array))
-        transposed.dtype, transposed.shape = codes.dtype, ir.Shape(array.shape)
+        transposed.dtype, transposed.shape = codes.const_value.dtype, ir.Shape(array.shape)
         graph.register_initializer(transposed)
         dequantize.replace_input_with(0, transposed)
         axis = dequantize.attributes["axis"].as_int()
@@ -83,7 +99,8 @@ def share_initializers(model: ir.Model) -> None:
     for value in list(model.graph.initializers.values()):
         tensor = value.const_value
         is_zero_point = all(
-            reader.op_type in ("QuantizeLinear", "DequantizeLinear") and index == 2 for reader, index in value.uses()
+            reader.op_type in ("QuantizeLinear", "DequantizeLinear") and index == 2
+            for reader, index in value.uses()
         )
         if tensor is None or not is_zero_point:
             continue
@@ -97,7 +114,6 @@ def strip(model: ir.Model) -> None:
     """Remove what no runtime reads: traces of the exporter, shapes of inner values, unused constants."""
     graph = model.graph
     graph.metadata_props.clear()
-    outputs = set(graph.outputs)
     for node in graph:
         node.metadata_props.clear()
         node.doc_string = None
@@ -105,7 +121,7 @@ def strip(model: ir.Model) -> None:
             node.name = ""
         for value in node.outputs:
             value.metadata_props.clear()
-            if value not in outputs:
+            if not value.is_graph_output():
                 value.shape, value.type = None, None
     for name, value in list(graph.initializers.items()):
         value.metadata_props.clear()

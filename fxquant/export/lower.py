@@ -45,7 +45,9 @@ def lower(gm: fx.GraphModule) -> fx.GraphModule:
 
 def needs_opset_21(gm: fx.GraphModule) -> bool:
     """Whether a model holds 16-bit encodings, which ONNX knows from opset 21 on."""
-    encodings = [module.get_encodings() for module in gm.modules() if isinstance(module, FrozenQuantizeDequantize)]
+    encodings = [
+        module.get_encodings() for module in gm.modules() if isinstance(module, FrozenQuantizeDequantize)
+    ]
     return any(encoding.bitwidth > 8 for encoding in encodings)
 
 
@@ -90,7 +92,7 @@ def _lower_quantizer(quantizer: nn.Module, tensor: str, layer: str) -> nn.Module
     dtype = _FULL_GRIDS.get((encoding.qmin, encoding.qmax))
     if dtype is None:
         raise ExportError(
-            f"Tensor '{tensor}' lies on the grid [{encoding.qmin}, {encoding.qmax}], which is no ONNX integer type.",
+            f"Tensor '{tensor}' lies on the grid [{encoding.qmin}, {encoding.qmax}], no ONNX integer type.",
             layer=layer or None,
             remedy="Quantize activations to 8 or 16 bits.",
         )

@@ -15,6 +15,7 @@ from fxquant.errors import ExportError
 from fxquant.export.graph_edits import (
     fold_transposed_weights,
     fuse_global_pools,
+    name_parameters,
     name_quantized_tensors,
     share_initializers,
     strip,
@@ -29,7 +30,7 @@ PRODUCER = "fxquant"
 
 
 def to_onnx(gm: fx.GraphModule, example: Example, record: ModelRecord) -> ir.Model:
-    """Return the ONNX model of a quantized model; the first dimension of its inputs is dynamic where it can be.
+    """Return the ONNX model of a quantized model, its batch dimension dynamic where it can be.
 
     Raises:
         ExportError: If torch.onnx cannot export the graph.
@@ -46,6 +47,7 @@ def to_onnx(gm: fx.GraphModule, example: Example, record: ModelRecord) -> ir.Mod
     fuse_global_pools(model)
     share_initializers(model)
     name_quantized_tensors(model)
+    name_parameters(model)
     strip(model)
     model.producer_name, model.producer_version = PRODUCER, version(PRODUCER)
     model.metadata_props.clear()

@@ -1,7 +1,7 @@
 """The two operators that an exported graph is traced with, and their translation to ONNX.
 
-``fxquant::quantize_dequantize`` becomes QuantizeLinear and DequantizeLinear, ``fxquant::dequantize`` (of stored
-integers) becomes DequantizeLinear alone. Both carry the tensor's name, so that the file can use it.
+``fxquant::quantize_dequantize`` becomes QuantizeLinear and DequantizeLinear, ``fxquant::dequantize`` (of
+stored integers) becomes DequantizeLinear alone. Both carry the tensor's name, so that the file can use it.
 """
 
 from collections.abc import Callable
@@ -12,11 +12,13 @@ from onnxscript import opset18, opset21
 
 TENSOR_NAME = "fxquant.tensor"  # metadata key on the ONNX value that a name belongs to
 
-_LIBRARY = torch.library.Library("fxquant", "FRAGMENT")
-_LIBRARY.define(
-    "quantize_dequantize(Tensor input, Tensor scale, Tensor zero_point, int axis, str tensor) -> Tensor"
+_LIBRARY = torch.library.Library("fxquant", "FRAGMENT")  # type: ignore[no-untyped-call]  # torch is untyped here
+_SCHEMAS = (
+    "quantize_dequantize(Tensor input, Tensor scale, Tensor zero_point, int axis, str tensor) -> Tensor",
+    "dequantize(Tensor codes, Tensor scale, Tensor zero_point, int axis, str tensor) -> Tensor",
 )
-_LIBRARY.define("dequantize(Tensor codes, Tensor scale, Tensor zero_point, int axis, str tensor) -> Tensor")
+for _schema in _SCHEMAS:
+    _LIBRARY.define(_schema)  # type: ignore[no-untyped-call]  # torch is untyped here
 
 
 def translations(opset: int) -> dict[Callable[..., Any], Callable[..., Any]]:

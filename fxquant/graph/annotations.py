@@ -11,7 +11,9 @@ Annotations = tuple[tuple[str, dict[str, str]], ...]
 
 def save_annotations(gm: fx.GraphModule) -> Annotations:
     """Return each node's name and notes, in graph order."""
-    return tuple((node.name, {key: node.meta[key] for key in _KEPT if key in node.meta}) for node in gm.graph.nodes)
+    return tuple(
+        (node.name, {key: node.meta[key] for key in _KEPT if key in node.meta}) for node in gm.graph.nodes
+    )
 
 
 def restore_annotations(gm: fx.GraphModule, saved: Annotations) -> None:
@@ -27,5 +29,5 @@ def restore_annotations(gm: fx.GraphModule, saved: Annotations) -> None:
 
 
 def layer_of(node: fx.Node) -> str:
-    """Return the dotted path of the user's layer that a node comes from; empty for the model's own forward."""
+    """Return the dotted path of the user's layer of a node; empty for the model's own forward."""
     return str(node.meta.get(LAYER, ""))

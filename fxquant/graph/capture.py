@@ -66,12 +66,16 @@ class _LayerTracer(fx.Tracer):
 
 def _capture_error(error: Exception, layer: str) -> CaptureError:
     frames = traceback.extract_tb(error.__traceback__)
-    own = [f for f in frames if not f.filename.startswith(_TORCH) and f.filename != __file__ and "<" not in f.filename]
+    own = [
+        f
+        for f in frames
+        if not f.filename.startswith(_TORCH) and f.filename != __file__ and "<" not in f.filename
+    ]
     line = f' At {own[-1].filename}:{own[-1].lineno}: "{own[-1].line}".' if own else ""
     cause = str(error).strip().split("\n")[0]
     return CaptureError(
         f"The forward cannot be traced symbolically: {cause}.{line}",
         layer=layer,
-        remedy="A value that depends on a tensor's contents (an if, a loop count, int(tensor)) has to leave the "
+        remedy="Take what depends on a tensor's contents (an if, a loop count, int(tensor)) out of the "
         "forward, or quantize the parts of the model on either side of it.",
     )

@@ -13,7 +13,9 @@ def graph_text(gm: fx.GraphModule) -> str:
 
 
 def _line(gm: fx.GraphModule, node: fx.Node) -> str:
-    arguments = ", ".join([_text(value) for value in node.args] + [f"{k}={_text(v)}" for k, v in node.kwargs.items()])
+    arguments = ", ".join(
+        [_text(value) for value in node.args] + [f"{k}={_text(v)}" for k, v in node.kwargs.items()]
+    )
     if node.op == "placeholder":
         return f"{node.name} = input"
     if node.op == "output":
@@ -38,7 +40,8 @@ def _notes(gm: fx.GraphModule, node: fx.Node) -> str:
     if isinstance(module, QuantizerBase):
         return f"  {_grid(module)}"
     if isinstance(module, QuantizationMixin):
-        held = [f"{name}: {_grid(q)}" for name, q in module.param_quantizers.items() if q is not None]
+        quantizers = {name: q for name, q in module.param_quantizers.items() if isinstance(q, QuantizerBase)}
+        held = [f"{name}: {_grid(q)}" for name, q in quantizers.items()]
         return f"  {{{', '.join(held)}}}" if held else _assigned(node)
     return _assigned(node)
 

@@ -46,10 +46,11 @@ def returns(gm: fx.GraphModule, node: fx.Node) -> Returns:
         is_tensor = isinstance(attribute(gm, node), torch.Tensor)
         return Returns.TENSOR if is_tensor else Returns.VALUE
     op = op_of(gm, node)
-    if op is None or op.returns is not Returns.TENSOR:
+    if op is None or op.returns is not Returns.TENSOR or node.op == "call_module":
         return Returns.TENSOR if op is None else op.returns
-    kinds = [returns(gm, operand) for operand in node.all_input_nodes]
-    return Returns.TENSOR if any(kind is not Returns.VALUE for kind in kinds) or not kinds else Returns.VALUE
+    operands = node.all_input_nodes
+    is_value = bool(operands) and all(returns(gm, operand) is Returns.VALUE for operand in operands)
+    return Returns.VALUE if is_value else Returns.TENSOR
 
 
 def attribute(gm: fx.GraphModule, node: fx.Node) -> object:

@@ -26,6 +26,10 @@ def verify_graph(gm: fx.GraphModule) -> None:
         path = str(node.target)
         owner = path if node.op == "call_module" else path.rpartition(".")[0]
         if node.op in ("call_module", "get_attr") and owner not in modules:
-            raise GraphError(f"Node '{node.name}' names '{path}', which does not exist.", layer=layer_of(node))
+            raise GraphError(
+                f"Node '{node.name}' names '{path}', which does not exist.", layer=layer_of(node)
+            )
         if node.op == "get_attr" and not hasattr(modules[owner], path.rpartition(".")[2]):
-            raise GraphError(f"Node '{node.name}' names '{path}', which does not exist.", layer=layer_of(node))
+            raise GraphError(
+                f"Node '{node.name}' names '{path}', which does not exist.", layer=layer_of(node)
+            )

@@ -1,6 +1,5 @@
 """Functional ops as modules, and their quantized forms, for hand-written quantized models."""
 
-
 import torch
 from torch import nn
 
@@ -67,5 +66,3 @@ class QuantizedMatMul(QuantizationMixin, MatMul):
 @QuantizationMixin.implements(Concat)
 class QuantizedConcat(QuantizationMixin, Concat):
     """Concat with quantizers; one input quantizer, to be extended to as many as there are tensors."""
-
-

@@ -41,7 +41,7 @@ class QuantizationMixin(nn.Module):
         """Make the empty quantizer containers; called at the end of ``__init__`` and by ``from_module``."""
         self.input_quantizers = nn.ModuleList([None] * self.num_inputs)  # type: ignore[list-item]  # None: absent
         self.output_quantizers = nn.ModuleList([None])  # type: ignore[list-item]  # None: absent
-        self.param_quantizers = nn.ModuleDict(dict.fromkeys(self._parameters))
+        self.param_quantizers = nn.ModuleDict(dict.fromkeys(self._parameters))  # type: ignore[arg-type]  # None: absent
 
     @classmethod
     def implements(cls, original: type[nn.Module]) -> Callable[[_Class], _Class]:
@@ -74,18 +74,20 @@ class QuantizationMixin(nn.Module):
         quantized.__quant_init__()
         return quantized
 
-    def forward(self, *inputs: torch.Tensor, **kwargs: Any) -> Any:
+    def forward(self, *inputs: Any, **kwargs: Any) -> Any:
         """Run the module on quantized inputs and parameters, and quantize what it returns."""
-        quantized = [_apply(quantizer, x) for quantizer, x in zip(self.input_quantizers, inputs, strict=False)]
+        quantized = [
+            _apply(quantizer, x) for quantizer, x in zip(self.input_quantizers, inputs, strict=False)
+        ]
         parameters = {name: self.quantized_parameter(name) for name in self.param_quantizers}
         output = self.compute(parameters, *quantized, *inputs[len(quantized) :], **kwargs)
         return _apply(self.output_quantizers[0], output)
 
-    def float_forward(self, *inputs: torch.Tensor, **kwargs: Any) -> Any:
+    def float_forward(self, *inputs: Any, **kwargs: Any) -> Any:
         """Run the module in float, as if it had no quantizer."""
         return self.compute({name: getattr(self, name) for name in self.param_quantizers}, *inputs, **kwargs)
 
-    def compute(self, parameters: dict[str, torch.Tensor | None], *inputs: torch.Tensor, **kwargs: Any) -> Any:
+    def compute(self, parameters: dict[str, torch.Tensor | None], *inputs: Any, **kwargs: Any) -> Any:
         """Run the original module's arithmetic with the parameters given instead of its own.
 
         A family of modules that has parameters overrides this; the others have nothing to replace.
@@ -98,7 +100,7 @@ class QuantizationMixin(nn.Module):
         return None if parameter is None else _apply(self.param_quantizers[name], parameter)
 
     def freeze_parameter(self, name: str, encoding: AffineEncoding) -> None:
-        """Store a parameter as integer codes, and fix its encoding; ``param_quantizers`` then dequantizes it."""
+        """Store a parameter as integer codes; its entry in ``param_quantizers`` then dequantizes them."""
         value = self._parameters[name]
         assert value is not None
         codes = encoding.to_integers(value.detach())
@@ -115,7 +117,8 @@ def quantized_class_of(module_class: type[nn.Module]) -> type[QuantizationMixin]
     for base in module_class.__mro__:
         quantized = QuantizationMixin.quantized_classes.get(base)
         if quantized is not None:
-            return quantized if module_class.forward is base.forward else None
+            is_overridden = module_class.forward is not quantized.original_class.forward
+            return None if is_overridden else quantized
     return None
 
 

@@ -1,6 +1,6 @@
 """Quantized modules with a weight: convolutions, transposed convolutions, linear, embedding."""
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -14,8 +14,8 @@ _Parameters = dict[str, torch.Tensor | None]
 class _Convolution(QuantizationMixin):
     """The family of nn.Conv1d, nn.Conv2d and nn.Conv3d."""
 
-    def compute(self, parameters: _Parameters, *inputs: torch.Tensor, **kwargs: Any) -> Any:
-        return self._conv_forward(inputs[0], parameters["weight"], parameters["bias"])
+    def compute(self, parameters: _Parameters, *inputs: Any, **kwargs: Any) -> Any:
+        return cast(nn.Conv2d, self)._conv_forward(inputs[0], parameters["weight"], parameters["bias"])  # type: ignore[arg-type]  # has a weight
 
 
 class _TransposedConvolution(QuantizationMixin):
@@ -23,21 +23,24 @@ class _TransposedConvolution(QuantizationMixin):
 
     rank: int
 
-    def compute(self, parameters: _Parameters, *inputs: torch.Tensor, **kwargs: Any) -> Any:
+    def compute(self, parameters: _Parameters, *inputs: Any, **kwargs: Any) -> Any:
         output_size = inputs[1] if len(inputs) > 1 else kwargs.get("output_size")
-        padding = self._output_padding(
-            inputs[0], output_size, self.stride, self.padding, self.kernel_size, self.rank, self.dilation
+        module = cast(nn.ConvTranspose2d, self)
+        stride, dilation = list(module.stride), list(module.dilation)
+        padding = list(cast(tuple[int, ...], module.padding))
+        output_padding = module._output_padding(
+            inputs[0], output_size, stride, padding, list(module.kernel_size), self.rank, dilation
         )
         function = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[self.rank - 1]
         return function(
             inputs[0],
             parameters["weight"],  # type: ignore[arg-type]  # a transposed convolution always has a weight
             parameters["bias"],
-            self.stride,
-            self.padding,
+            stride,
             padding,
-            self.groups,
-            self.dilation,
+            output_padding,
+            module.groups,
+            dilation,
         )
 
 
@@ -81,7 +84,7 @@ class QuantizedConvTranspose3d(_TransposedConvolution, nn.ConvTranspose3d):
 class QuantizedLinear(QuantizationMixin, nn.Linear):
     """nn.Linear with quantizers."""
 
-    def compute(self, parameters: _Parameters, *inputs: torch.Tensor, **kwargs: Any) -> Any:
+    def compute(self, parameters: _Parameters, *inputs: Any, **kwargs: Any) -> Any:
         return F.linear(inputs[0], parameters["weight"], parameters["bias"])  # type: ignore[arg-type]  # never None
 
 
@@ -89,7 +92,7 @@ class QuantizedLinear(QuantizationMixin, nn.Linear):
 class QuantizedEmbedding(QuantizationMixin, nn.Embedding):
     """nn.Embedding with a quantizer for its table."""
 
-    def compute(self, parameters: _Parameters, *inputs: torch.Tensor, **kwargs: Any) -> Any:
+    def compute(self, parameters: _Parameters, *inputs: Any, **kwargs: Any) -> Any:
         return F.embedding(
             inputs[0],
             parameters["weight"],  # type: ignore[arg-type]  # never None

@@ -10,7 +10,14 @@ POOLING = (
     Op(
         name="max_pool",
         modules=(nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d),
-        functions=(F.max_pool1d, F.max_pool2d, F.max_pool3d, torch.max_pool1d, torch.max_pool2d, torch.max_pool3d),
+        functions=(
+            F.max_pool1d,
+            F.max_pool2d,
+            F.max_pool3d,
+            torch.max_pool1d,
+            torch.max_pool2d,
+            torch.max_pool3d,
+        ),
         output=OutputRange.LIKE_INPUT,
         onnx="MaxPool",
     ),

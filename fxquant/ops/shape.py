@@ -64,7 +64,13 @@ SHAPE = (
         returns=Returns.TUPLE,
         onnx="Split",
     ),
-    Op(name="getitem", functions=(operator.getitem,), methods=("__getitem__",), output=_LIKE, onnx="Slice, Gather"),
+    Op(
+        name="getitem",
+        functions=(operator.getitem,),
+        methods=("__getitem__",),
+        output=_LIKE,
+        onnx="Slice, Gather",
+    ),
     Op(
         name="select",
         functions=(torch.select, torch.narrow, torch.flip, torch.roll),
@@ -74,7 +80,14 @@ SHAPE = (
     ),
     Op(
         name="pad",
-        modules=(nn.ZeroPad1d, nn.ZeroPad2d, nn.ConstantPad1d, nn.ConstantPad2d, nn.ReflectionPad2d, nn.ReplicationPad2d),
+        modules=(
+            nn.ZeroPad1d,
+            nn.ZeroPad2d,
+            nn.ConstantPad1d,
+            nn.ConstantPad2d,
+            nn.ReflectionPad2d,
+            nn.ReplicationPad2d,
+        ),
         functions=(F.pad,),
         onnx="Pad",
     ),  # OWN: a constant other than zero may lie outside the input's range
@@ -84,7 +97,13 @@ SHAPE = (
         functions=(F.interpolate,),
         onnx="Resize",
     ),  # OWN: cubic interpolation overshoots
-    Op(name="pixel_shuffle", modules=(nn.PixelShuffle,), functions=(F.pixel_shuffle,), output=_LIKE, onnx="DepthToSpace"),
+    Op(
+        name="pixel_shuffle",
+        modules=(nn.PixelShuffle,),
+        functions=(F.pixel_shuffle,),
+        output=_LIKE,
+        onnx="DepthToSpace",
+    ),
     Op(
         name="channel_shuffle",
         modules=(nn.ChannelShuffle,),

@@ -1,7 +1,9 @@
 """Passes: one rewrite per file. README.md beside this file is the generated catalogue."""
 
 if __name__ != "fxquant.passes":
-    raise ImportError("The 'passes' link at the repository root is for browsing: import fxquant.passes instead.")
+    raise ImportError(
+        "The 'passes' link at the repository root is for browsing: import fxquant.passes instead."
+    )
 
 from fxquant.passes.assign_outputs import AssignOutputs
 from fxquant.passes.assign_residual_branches import AssignResidualBranches
@@ -47,7 +49,9 @@ def parse(text: str) -> Pipeline:
 
 def prepare_pipeline(target: Target) -> Pipeline:
     """Return the passes that prepare a captured graph for a target."""
-    placing = ",".join(f"{name}{{target={target.name}}}" if name in _TARGETED else name for name in target.passes)
+    placing = ",".join(
+        f"{name}{{target={target.name}}}" if name in _TARGETED else name for name in target.passes
+    )
     return parse(
         f"canonicalize,remove-noop,fold-batch-norm,assign-specs{{target={target.name}}},{placing},"
         "share-encodings,insert-quantizers,swap-modules"

@@ -43,7 +43,9 @@ class AssignResidualBranches(Pass):
                 continue
             fused = max(backed, key=lambda value: _depth(value, node, order))
             inputs = {name: spec for name, spec in assignment.inputs.items() if name != fused.name}
-            rule = replace(assignment.rule, output=OutputRule.NEVER)  # the convolution's kernel can hand out float
+            rule = replace(
+                assignment.rule, output=OutputRule.NEVER
+            )  # the convolution's kernel can hand out float
             assign(node, replace(assignment, rule=rule, inputs=inputs))
             self.applied(gm, node, report, f"P04: '{fused.name}' fuses with it and stays float")
         return False

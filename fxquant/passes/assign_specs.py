@@ -69,13 +69,17 @@ def _integer(gm: fx.GraphModule, node: fx.Node, op: Op, rule: Rule, target: Targ
     for value in activations_of(gm, node, op):
         operand = constant_axes.get(value)
         is_weight = is_constant(value) and operand is not None and operand.channel_axis is not None
-        specs[value.name] = _weight_spec(rule, target, operand) if is_weight else activation_spec(gm, value, target)
+        specs[value.name] = (
+            _weight_spec(rule, target, operand) if is_weight else activation_spec(gm, value, target)
+        )
     given = operand_of(node, op.weight) if op.weight else None
     if isinstance(given, fx.Node) and op.weight is not None:  # the functional form: F.conv2d(x, weight)
         spec = _weight_spec(rule, target, op.weight)
         specs[given.name] = spec if is_constant(given) else replace(spec, channel_axis=None)
     is_held = op.weight is not None and given is None
-    return Assignment(rule=rule, inputs=specs, weight=_weight_spec(rule, target, op.weight) if is_held else None)
+    return Assignment(
+        rule=rule, inputs=specs, weight=_weight_spec(rule, target, op.weight) if is_held else None
+    )
 
 
 def _weight_spec(rule: Rule, target: Target, operand: Operand | None) -> QuantizationSpec:
@@ -117,5 +121,3 @@ def _is_number(value: object) -> bool:
 def _is_float(gm: fx.GraphModule, node: fx.Node) -> bool:
     tensor = attribute(gm, node)
     return bool(getattr(tensor, "is_floating_point", lambda: False)())
-
-

@@ -60,6 +60,6 @@ def placement_of(node: fx.Node) -> Placement:
 
 
 def activation_spec(gm: fx.GraphModule, node: fx.Node, target: Target) -> QuantizationSpec:
-    """Return the target's activation spec for the tensor a node gives, with the range its op fixes, if any."""
+    """Return the target's activation spec for what a node gives, with the range its op fixes, if any."""
     op = op_of(gm, node)
     return replace(target.activation, fixed_range=None if op is None else op.fixed_range)

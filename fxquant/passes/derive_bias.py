@@ -8,7 +8,7 @@ Before::
 
 After::
 
-    conv = QuantizedConv2d[conv](x_quantizer)  {weight: symmetric [-127, 127], bias: symmetric [-2147483648, ...]}
+    the same, {weight: symmetric [-127, 127], bias: symmetric [-2147483648, 2147483647]}
 """
 
 from dataclasses import dataclass
@@ -42,13 +42,15 @@ class DeriveBias(Pass):
             node = calls[0]
             module = gm.get_submodule(str(node.target))
             assert isinstance(module, QuantizationMixin)
-            quantizer = module.param_quantizers["weight"] if "weight" in module.param_quantizers else None
+            quantizer = dict(module.param_quantizers.items()).get("weight")
             bias = module._parameters.get("bias")
             if bias is None or not isinstance(quantizer, QuantizeDequantize):
                 continue
             sources = {_source(gm, call) for call in calls}
             if len(sources) > 1 or None in sources:
-                self.declined(gm, node, report, "it is called on inputs with several scales: its bias stays float")
+                self.declined(
+                    gm, node, report, "it is called on inputs with several scales: its bias stays float"
+                )
                 continue
             source = gm.get_submodule(str(sources.pop())).get_encodings()  # type: ignore[operator]  # a quantizer
             _make_room(quantizer, source, bias)
@@ -80,5 +82,3 @@ def _make_room(quantizer: QuantizeDequantize, source: AffineEncoding, bias: torc
     factor = excess.amax() if scale.dim() == 0 else excess
     factor = factor.reshape(quantizer.shape)
     quantizer.set_range(quantizer.min.detach() * factor, quantizer.max.detach() * factor)
-
-

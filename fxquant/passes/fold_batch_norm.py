@@ -22,10 +22,9 @@ from torch import fx, nn
 from fxquant.graph import Report
 from fxquant.graph.edit import bypass, callers
 from fxquant.graph.values import op_of
-from fxquant.ops import Op
 from fxquant.passes.base import Changes, Pass
 
-_BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+_BatchNorm = nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,7 @@ class FoldBatchNorm(Pass):
         has_changed = False
         for node in list(gm.graph.nodes):
             norm = gm.get_submodule(str(node.target)) if node.op == "call_module" else None
-            if not isinstance(norm, _BATCH_NORMS):
+            if not isinstance(norm, _BatchNorm):
                 continue
             producer = node.args[0]
             reason = _refusal(gm, norm, producer, calls)
@@ -49,8 +48,8 @@ class FoldBatchNorm(Pass):
                 self.declined(gm, node, report, reason)
                 continue
             op = op_of(gm, producer)
-            if op is not None:
-                _fold(gm.get_submodule(str(producer.target)), norm, op)
+            assert op is not None and op.weight is not None and op.weight.channel_axis is not None
+            _fold(gm.get_submodule(str(producer.target)), norm, op.weight.channel_axis)
             self.applied(gm, node, report, f"folded into '{producer.target}'")
             bypass(gm, node, producer)
             has_changed = True
@@ -59,7 +58,7 @@ class FoldBatchNorm(Pass):
         return has_changed
 
 
-def _refusal(gm: fx.GraphModule, norm: nn.Module, producer: object, calls: dict[int, list[fx.Node]]) -> str:
+def _refusal(gm: fx.GraphModule, norm: _BatchNorm, producer: object, calls: dict[int, list[fx.Node]]) -> str:
     """Return why a batch norm cannot be folded; empty if it can."""
     if not isinstance(producer, fx.Node) or producer.op != "call_module":
         return "no layer with a weight feeds it"
@@ -67,7 +66,7 @@ def _refusal(gm: fx.GraphModule, norm: nn.Module, producer: object, calls: dict[
     op = op_of(gm, producer)
     if op is None or op.weight is None or op.bias is None:
         return "no layer with a weight feeds it"
-    if norm.running_mean is None:
+    if not norm.track_running_stats:
         return "it has no running statistics"
     if len(producer.users) > 1:
         return f"the output of '{producer.target}' is read elsewhere too"
@@ -78,20 +77,18 @@ def _refusal(gm: fx.GraphModule, norm: nn.Module, producer: object, calls: dict[
     return ""
 
 
-def _fold(layer: nn.Module, norm: nn.Module, op: Op) -> None:
-    assert op.weight is not None and op.weight.channel_axis is not None
-    weight = layer.weight
-    assert isinstance(weight, torch.Tensor)
-    mean, variance, eps, gain, shift = norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
-    factor = torch.rsqrt(variance.double() + eps)  # type: ignore[operator, union-attr]  # BatchNorm's own tensors
-    factor = factor if gain is None else factor * gain.double()  # type: ignore[operator, union-attr]  # as above
-    offset = layer.bias.double() if layer.bias is not None else 0.0  # type: ignore[operator, union-attr]  # as above
-    bias = (offset - mean.double()) * factor  # type: ignore[operator, union-attr]  # as above
-    bias = bias if shift is None else bias + shift.double()  # type: ignore[operator, union-attr]  # as above
+def _fold(layer: nn.Module, norm: _BatchNorm, axis: int) -> None:
+    weight, old_bias = layer._parameters["weight"], layer._parameters["bias"]
+    mean, variance = norm.running_mean, norm.running_var
+    assert weight is not None and mean is not None and variance is not None
     with torch.no_grad():
-        folded = weight.double() * _along(factor, weight, op.weight.channel_axis, getattr(layer, "groups", 1))
-        layer.weight = nn.Parameter(folded.to(weight.dtype), requires_grad=weight.requires_grad)
-        layer.bias = nn.Parameter(bias.to(weight.dtype), requires_grad=weight.requires_grad)
+        factor = torch.rsqrt(variance.double() + norm.eps)
+        factor = factor * norm.weight.double() if norm.affine else factor
+        bias = -mean.double() if old_bias is None else old_bias.double() - mean.double()
+        bias = bias * factor + norm.bias.double() if norm.affine else bias * factor
+        folded = weight.double() * _along(factor, weight, axis, getattr(layer, "groups", 1))
+    layer.weight = nn.Parameter(folded.to(weight.dtype), requires_grad=weight.requires_grad)
+    layer.bias = nn.Parameter(bias.to(weight.dtype), requires_grad=weight.requires_grad)
 
 
 def _along(factor: torch.Tensor, weight: torch.Tensor, axis: int, groups: int) -> torch.Tensor:

@@ -81,6 +81,8 @@ def _encoding(quantizer: QuantizeDequantize, node: fx.Node) -> AffineEncoding:
     encoding = quantizer.get_encodings()
     if encoding is None:
         raise NotCalibratedError(
-            "A quantizer has no range.", layer=layer_of(node), remedy="Calibrate the model before converting it."
+            "A quantizer has no range.",
+            layer=layer_of(node),
+            remedy="Calibrate the model before converting it.",
         )
     return encoding

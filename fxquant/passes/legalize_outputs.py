@@ -33,7 +33,7 @@ class _Demand(Enum):
 
 @dataclass(frozen=True)
 class LegalizeOutputs(Pass):
-    """Keep ops without weights and concatenations quantized only where their readers allow it (P07, P09, P11).
+    """Keep ops without weights quantized only where what reads them allows it (P07, P09, P11).
 
     Attributes:
         target: Name of the target.

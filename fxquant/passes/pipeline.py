@@ -33,7 +33,9 @@ class Pipeline:
         for index, step in enumerate(self.passes):
             late = [name for name in step.after if name in names[index + 1 :]]
             if late:
-                raise OptionError(f"Pass '{step.name}' must come after '{late[0]}'.", remedy="Reorder the pipeline.")
+                raise OptionError(
+                    f"Pass '{step.name}' must come after '{late[0]}'.", remedy="Reorder the pipeline."
+                )
 
     def run(
         self,
@@ -68,7 +70,9 @@ def parse_pipeline(text: str, catalogue: Iterable[type[Pass]]) -> Pipeline:
     for part in text.split(","):
         match = _STEP.fullmatch(part.strip())
         if match is None:
-            raise OptionError(f"'{part}' is not a pass.", remedy="Write pass-name or pass-name{option=value}.")
+            raise OptionError(
+                f"'{part}' is not a pass.", remedy="Write pass-name or pass-name{option=value}."
+            )
         name, options = match.groups()
         if name not in known:
             raise unknown_option("pass", name, known)
@@ -84,8 +88,12 @@ def _make_step(step: type[Pass], text: str) -> Pass:
         if key not in fields:
             raise unknown_option(f"option of pass '{step.name}'", key, fields)
         default = fields[key].default
-        options[key] = value == "true" if isinstance(default, bool) else type(default)(value)
+        options[key] = value == "true" if isinstance(default, bool) else _cast(value, default)
     return step(**options)
+
+
+def _cast(value: str, default: object) -> object:
+    return float(value) if isinstance(default, float) else int(value) if isinstance(default, int) else value
 
 
 def _step_text(step: Pass) -> str:

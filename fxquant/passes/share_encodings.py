@@ -77,6 +77,7 @@ def _measure(node: fx.Node, names: set[str]) -> None:
     if assignment is None or not names & assignment.inputs.keys():
         return
     inputs = {
-        name: replace(spec, fixed_range=None) if name in names else spec for name, spec in assignment.inputs.items()
+        name: replace(spec, fixed_range=None) if name in names else spec
+        for name, spec in assignment.inputs.items()
     }
     assign(node, replace(assignment, inputs=inputs))

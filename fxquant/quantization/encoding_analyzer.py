@@ -72,7 +72,9 @@ class MinMaxEncodingAnalyzer(EncodingAnalyzer):
 
     def compute_encodings(self, num_steps: int, is_symmetric: bool) -> tuple[torch.Tensor, torch.Tensor]:
         if self._range is None:
-            raise NotCalibratedError("No tensor was observed.", remedy="Run data through the quantizer first.")
+            raise NotCalibratedError(
+                "No tensor was observed.", remedy="Run data through the quantizer first."
+            )
         minimum, maximum = (bound.float() for bound in self._range)
         return cover(minimum, maximum, num_steps, is_symmetric)
 

@@ -98,7 +98,8 @@ class AffineEncoding:
         """Return the nearest values on the grid."""
         return functional.quantize_dequantize(tensor, self.scale, self.offset, self.qmin, self.qmax)
 
-    def to(self, *args: torch.device | torch.dtype | str) -> "AffineEncoding":
+    def to(self, target: torch.device | torch.dtype) -> "AffineEncoding":
         """Return the encoding with its tensors on another device or in another float type."""
-        scale, offset = self.scale.to(*args), self.offset.to(*args)  # type: ignore[arg-type]  # torch overloads
-        return AffineEncoding(scale, offset, self.qmin, self.qmax, self.symmetry)
+        return AffineEncoding(
+            self.scale.to(target), self.offset.to(target), self.qmin, self.qmax, self.symmetry
+        )

@@ -60,9 +60,7 @@ def quantize_dequantize(
     return snap(tensor.to(dtype), scale, offset + qmin, offset + qmax).to(tensor.dtype)
 
 
-def snap(
-    tensor: torch.Tensor, scale: torch.Tensor, lower: torch.Tensor, upper: torch.Tensor
-) -> torch.Tensor:
+def snap(tensor: torch.Tensor, scale: torch.Tensor, lower: torch.Tensor, upper: torch.Tensor) -> torch.Tensor:
     """Return ``clamp(round(tensor / scale), lower, upper) * scale`` in one fresh buffer.
 
     It equals quantize_dequantize with lower = offset + qmin and upper = offset + qmax, because

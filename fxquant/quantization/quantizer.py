@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import torch
 from torch import nn
+from typing_extensions import Self
 
 from fxquant.quantization.encodings import AffineEncoding
 
@@ -23,13 +24,11 @@ class QuantizerBase(nn.Module):
     def get_encodings(self) -> AffineEncoding | None:
         """Return the encoding; None while there is no range."""
 
-    def _apply(  # type: ignore[override]  # torch leaves the callable's types open
-        self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True
-    ) -> "QuantizerBase":
+    def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> Self:
         def keep_precision(tensor: torch.Tensor) -> torch.Tensor:
             result = fn(tensor)
-            if result.is_floating_point() and result.dtype.itemsize < 4:
-                return tensor.to(result.device)
-            return result
+            is_coarser = result.is_floating_point() and result.dtype.itemsize < 4
+            return tensor.to(result.device) if is_coarser else result
 
-        return super()._apply(keep_precision, recurse)  # type: ignore[no-untyped-call]  # torch is untyped here
+        super()._apply(keep_precision, recurse)  # type: ignore[no-untyped-call]  # torch is untyped here
+        return self

@@ -43,12 +43,12 @@ class QuantizationSpec:
         """Lowest code of the grid."""
         if not self.signed:
             return 0
-        return -(2 ** (self.bitwidth - 1)) + int(self.narrow)
+        return int(self.narrow) - (1 << (self.bitwidth - 1))
 
     @property
     def qmax(self) -> int:
         """Highest code of the grid."""
-        return int(2 ** (self.bitwidth - int(self.signed))) - 1
+        return (1 << (self.bitwidth - int(self.signed))) - 1
 
     def scale_shape(self, tensor_shape: tuple[int, ...]) -> tuple[int, ...]:
         """Return the shape of scale and offset that broadcasts against a tensor of the given shape."""

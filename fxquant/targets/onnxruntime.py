@@ -1,4 +1,4 @@
-"""ONNX Runtime's CPU provider: uint8 activations, int8 weights, a quantizer on both sides of every integer op."""
+"""ONNX Runtime's CPU provider: uint8 activations, int8 weights, quantizers on both sides of integer ops."""
 
 from fxquant.quantization import QuantizationSpec
 from fxquant.targets.target import BiasHandling, OutputRule, Placement, Rule, Target

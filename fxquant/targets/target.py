@@ -98,5 +98,3 @@ class Target:
         return self._by_op.get(op) or Rule(
             ops=(op,), placement=Placement.FLOAT, why=f"{self.name} has no integer kernel for {op}"
         )
-
-

@@ -41,7 +41,7 @@ TENSORRT = Target(
             output=OutputRule.WHEN_NEEDED,
             is_residual=True,
             allows_constants=False,
-            why="P04: an add fuses into the convolution that feeds it, whose branch stays float; P07 otherwise",
+            why="P04: an add fuses into the convolution that feeds it, whose branch is float; else P07",
         ),
         Rule(
             ops=("mul", "avg_pool", "adaptive_avg_pool"),
@@ -77,7 +77,17 @@ TENSORRT = Target(
             why="P08: TensorRT moves a Q or DQ across ops that copy values",
         ),
         Rule(
-            ops=("relu", "relu6", "clamp", "leaky_relu", "sigmoid", "silu", "hard_swish", "hard_sigmoid", "tanh"),
+            ops=(
+                "relu",
+                "relu6",
+                "clamp",
+                "leaky_relu",
+                "sigmoid",
+                "silu",
+                "hard_swish",
+                "hard_sigmoid",
+                "tanh",
+            ),
             placement=Placement.EPILOGUE,
             why="P02: an activation fuses into the layer before it",
         ),

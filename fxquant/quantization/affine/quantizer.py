@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from typing_extensions import Self
 
 from fxquant.errors import NotCalibratedError, OptionError, QuantizerError
 from fxquant.quantization import functional
@@ -178,17 +179,16 @@ class QuantizeDequantize(QuantizerBase):
 
     def _unset(self) -> list[str]:
         """Return the ends of the range that still are the initial object, never written in place."""
-        current = self._parameters
         return [
             name
             for name, (parameter, version) in self._pristine.items()
-            if current[name] is parameter and parameter._version == version
+            if getattr(self, name) is parameter and parameter._version == version
         ]
 
     def _mark_pristine(self, names: Iterable[str]) -> None:
         self._pristine = {name: (getattr(self, name), getattr(self, name)._version) for name in names}
 
-    def _apply(self, *args: Any, **kwargs: Any) -> "QuantizeDequantize":
+    def _apply(self, *args: Any, **kwargs: Any) -> Self:
         unset = self._unset()
         super()._apply(*args, **kwargs)
         self._mark_pristine(unset)
