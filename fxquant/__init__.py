@@ -7,6 +7,7 @@ from fxquant.api import (
     export,
     prepare,
     quantize,
+    report,
     verify,
 )
 
@@ -20,5 +21,6 @@ __all__ = [
     "export",
     "prepare",
     "quantize",
+    "report",
     "verify",
 ]

@@ -54,13 +54,13 @@ def prepare(
     pipeline = parse(pipeline) if isinstance(pipeline, str) else pipeline
     gm = capture(model)
     example = None if example_inputs is None else Signature(gm).call(example_inputs)
-    report = Report()
-    pipeline.run(gm, report, after_pass)
+    done = Report()
+    pipeline.run(gm, done, after_pass)
     record = ModelRecord(
-        stage=Stage.PREPARED, target=target, pipeline=str(pipeline), report=report, example=example
+        stage=Stage.PREPARED, target=target, pipeline=str(pipeline), report=done, example=example
     )
     set_record(gm, record)
-    log.info("prepared for %s: %s sites quantized", target, len(report.applied("insert-quantizers")))
+    log.info("prepared for %s: %s tensors quantized", target, len(done.applied("insert-quantizers")))
     return gm
 
 
@@ -105,9 +105,9 @@ def convert(prepared: fx.GraphModule) -> fx.GraphModule:
             remedy="Call fxquant.calibrate(prepared, batches) first, with data that reaches these layers.",
         )
     gm = copy.deepcopy(prepared)
-    report = Report(list(record.report.sites))
-    convert_pipeline(get_target(record.target)).run(gm, report)
-    set_record(gm, replace(record, stage=Stage.QUANTIZED, report=report))
+    done = Report(list(record.report.sites))
+    convert_pipeline(get_target(record.target)).run(gm, done)
+    set_record(gm, replace(record, stage=Stage.QUANTIZED, report=done))
     return gm
 
 
@@ -130,6 +130,15 @@ def export(quantized: fx.GraphModule, path: str | Path, example_inputs: object =
     record = get_record(quantized, Stage.QUANTIZED)
     example = record.example if example_inputs is None else Signature(quantized).call(example_inputs)
     return export_files(quantized, Path(path), example)
+
+
+def report(model: fx.GraphModule) -> Report:
+    """Return what each pass did at each site of a prepared or quantized model, and why ops stay float.
+
+    Raises:
+        ModelTypeError: If it is neither.
+    """
+    return get_record(model, Stage.PREPARED, Stage.QUANTIZED).report
 
 
 def verify(quantized: fx.GraphModule, files: ExportedFiles, batches: object) -> ParityReport:
@@ -209,7 +218,7 @@ def quantize(
         score = None if evaluate is None else float(evaluate(quantized))
     return QuantizationResult(
         model=quantized,
-        report=get_record(quantized, Stage.QUANTIZED).report,
+        report=report(quantized),
         float_score=float_score,
         score=score,
         max_drop=max_drop,

@@ -15,9 +15,9 @@ from rich.logging import RichHandler
 from rich.table import Table
 from torch import fx, nn
 
-from fxquant.api import calibrate, convert, export, prepare, verify
+from fxquant.api import calibrate, convert, export, prepare, report, verify
 from fxquant.errors import FxQuantError, ModelTypeError, unknown_option
-from fxquant.graph import Report, Stage, capture, get_record, graph_text
+from fxquant.graph import Report, capture, graph_text
 from fxquant.ops import TABLE
 from fxquant.passes import CATALOGUE, Pass, parse, prepare_pipeline
 from fxquant.targets import TARGETS, get_target
@@ -65,7 +65,7 @@ def quantize(model: str, batches: Path, target: str, out: Path, batch_size: int)
     files = export(quantized, out)
     click.echo(f"{files.onnx}\n{files.encodings}")
     click.echo(str(verify(quantized, files, data)))
-    for site in get_record(quantized, Stage.QUANTIZED).report.floats.values():
+    for site in report(quantized).floats.values():
         click.echo(f"float: {site.op} at '{site.layer or site.node}': {site.reason}")
 
 

@@ -56,13 +56,15 @@ def quantize(model: DigitsNet, split: Split, target: str, folder: Path) -> Outco
     quantized = fxquant.convert(prepared)
     files = fxquant.export(quantized, folder)
     parity = fxquant.verify(quantized, files, split.test_images.split(BATCH))
-    report = quantized.meta["fxquant"].report
     return Outcome(
         simulated=accuracy(quantized, split),
         deployed=accuracy_in_onnxruntime(files.onnx, split),
         parity=parity,
         files=files,
-        floats={site.node: f"{site.op} in '{site.layer}': {site.reason}" for site in report.floats.values()},
+        floats={
+            site.node: f"{site.op} in '{site.layer}': {site.reason}"
+            for site in fxquant.report(quantized).floats.values()
+        },
         seconds=time.perf_counter() - start,
     )
 

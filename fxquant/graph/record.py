@@ -11,7 +11,8 @@ from fxquant.errors import ModelTypeError
 from fxquant.graph.annotations import Annotations, restore_annotations, save_annotations
 from fxquant.graph.report import Report
 
-_KEY = "fxquant"
+_KEY = "fxquant"  # in gm.meta, which copies keep
+_ATTRIBUTE = "_fxquant_record"  # on gm, which pickles keep
 
 
 class Stage(Enum):
@@ -57,20 +58,29 @@ class ModelRecord:
 def set_record(gm: fx.GraphModule, record: ModelRecord) -> None:
     """Attach a record, with the notes the nodes hold now."""
     gm.meta[_KEY] = replace(record, annotations=save_annotations(gm))
+    object.__setattr__(gm, _ATTRIBUTE, gm.meta[_KEY])
 
 
-def get_record(gm: object, stage: Stage) -> ModelRecord:
-    """Return the record of a model that must have come to a stage, its nodes' notes restored.
+def get_record(gm: object, *stages: Stage) -> ModelRecord:
+    """Return the record of a model that must be at one of the stages, its nodes' notes restored.
 
     Raises:
         ModelTypeError: If it is something else.
     """
-    record = gm.meta.get(_KEY) if isinstance(gm, fx.GraphModule) else None
-    if not isinstance(gm, fx.GraphModule) or not isinstance(record, ModelRecord) or record.stage is not stage:
-        verb = {Stage.PREPARED: "prepare(model)", Stage.QUANTIZED: "convert(prepared)"}[stage]
+    record = gm.meta.get(_KEY, getattr(gm, _ATTRIBUTE, None)) if isinstance(gm, fx.GraphModule) else None
+    if (
+        not isinstance(gm, fx.GraphModule)
+        or not isinstance(record, ModelRecord)
+        or record.stage not in stages
+    ):
+        wanted = " or ".join(stage.value for stage in stages)
+        verbs = " or ".join(f"fxquant.{_VERBS[stage]}" for stage in stages)
         found = f"a {record.stage.value} model" if isinstance(record, ModelRecord) else type(gm).__name__
         raise ModelTypeError(
-            f"This takes a {stage.value} model, not {found}.", remedy=f"Pass what fxquant.{verb} returned."
+            f"This takes a {wanted} model, not {found}.", remedy=f"Pass what {verbs} returned."
         )
     restore_annotations(gm, record.annotations)
     return record
+
+
+_VERBS = {Stage.PREPARED: "prepare(model)", Stage.QUANTIZED: "convert(prepared)"}
