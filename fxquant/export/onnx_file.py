@@ -60,7 +60,7 @@ def _trace_static(gm: fx.GraphModule, example: Example, opset: int) -> ir.Model:
         return _trace(gm, example, opset, dynamic=False)
     except Exception as error:  # torch.onnx's own tree is private
         raise ExportError(
-            f"torch.onnx cannot export the model: {str(error).splitlines()[0]}.",
+            f"torch.onnx cannot export the model: {_root_cause(error)}",
             remedy="The chained error says which op it stumbles over.",
         ) from error
 
@@ -104,6 +104,12 @@ def _with_batch_of_two(example: Example) -> Example:
         args=tuple(double(value) for value in example.args),
         kwargs={name: double(value) for name, value in example.kwargs.items()},
     )
+
+
+def _root_cause(error: BaseException) -> str:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return f"{type(error).__name__}: {(str(error) or 'no message').splitlines()[0]}."
 
 
 def _batch_size(example: Example) -> int:

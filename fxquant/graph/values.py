@@ -38,7 +38,7 @@ def is_constant(node: fx.Node) -> bool:
 def returns(gm: fx.GraphModule, node: fx.Node) -> Returns:
     """Return the kind of value a node gives, as far as the graph alone tells.
 
-    An unknown call counts as a tensor; arithmetic and indexing on numbers and shapes give numbers.
+    A call gives a tensor unless the op table says otherwise or all it reads are numbers and shapes.
     """
     if node.op in ("placeholder", "output"):
         return Returns.TENSOR
@@ -46,8 +46,10 @@ def returns(gm: fx.GraphModule, node: fx.Node) -> Returns:
         is_tensor = isinstance(attribute(gm, node), torch.Tensor)
         return Returns.TENSOR if is_tensor else Returns.VALUE
     op = op_of(gm, node)
-    if op is None or op.returns is not Returns.TENSOR or node.op == "call_module":
-        return Returns.TENSOR if op is None else op.returns
+    if op is not None and op.returns is not Returns.TENSOR:
+        return op.returns
+    if node.op == "call_module":
+        return Returns.TENSOR
     operands = node.all_input_nodes
     is_value = bool(operands) and all(returns(gm, operand) is Returns.VALUE for operand in operands)
     return Returns.VALUE if is_value else Returns.TENSOR
