@@ -136,7 +136,13 @@ def _load_model(path: str) -> nn.Module:
     except (ImportError, AttributeError, ValueError) as error:
         raise ModelTypeError(f"There is no '{path}': {error}.", remedy="Write module:name.") from error
     if not isinstance(found, nn.Module) and callable(found):
-        found = found()
+        try:
+            found = found()
+        except Exception as error:  # whatever the user's function raises
+            what = f"'{path}' does not give a model: {type(error).__name__}: {error}."
+            raise ModelTypeError(
+                what, remedy="Name an nn.Module or what makes one without arguments."
+            ) from error
     if not isinstance(found, nn.Module):
         raise ModelTypeError(
             f"'{path}' is a {type(found).__name__}.", remedy="Name an nn.Module or what makes one."

@@ -112,6 +112,14 @@ def test_prepared_model_is_not_modified_by_convert():
     assert torch.equal(model(IMAGES), output)
 
 
+@pytest.mark.parametrize("target", digits.TARGETS)
+def test_quantizers_are_where_the_model_is(target):
+    model = fxquant.prepare(copy.deepcopy(digits.float_model()).to("meta"), target=target)
+    assert {tensor.device.type for tensor in model.state_dict().values() if hasattr(tensor, "device")} == {
+        "meta"
+    }
+
+
 @pytest.mark.cuda
 @pytest.mark.parametrize("target", digits.TARGETS)
 def test_model_calibrates_and_runs_on_cuda(target):

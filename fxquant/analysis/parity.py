@@ -137,7 +137,7 @@ def compare(gm: fx.GraphModule, path: Path, batches: object) -> ParityReport:
             codes = exposed.run(feeds)
             for feeds_runtime in (True, False):
                 interpreter = _ParityInterpreter(gm, sites, codes, feeds_runtime=feeds_runtime)
-                result = interpreter.run(*_ordered(signature, example), enable_io_processing=False)
+                result = interpreter.run(*signature.bind(example).values(), enable_io_processing=False)
             _compare_outputs(outputs, result, deployed.run(feeds))
     if not any(output.samples for output in outputs):
         raise BatchError("The data holds no batch.", remedy="Pass a list or DataLoader that is not used up.")
@@ -191,13 +191,8 @@ def _sites(gm: fx.GraphModule) -> dict[fx.Node, TensorParity]:
     }
 
 
-def _ordered(signature: Signature, example: Example) -> list[Any]:
-    given = dict(zip(signature.names, example.args, strict=False)) | example.kwargs
-    return [given.get(name) for name in signature.names]
-
-
 def _feeds(signature: Signature, example: Example) -> dict[str, np.ndarray]:
-    values = zip(signature.names, _ordered(signature, example), strict=True)
+    values = signature.bind(example).items()
     return {name: value.detach().cpu().numpy() for name, value in values if isinstance(value, torch.Tensor)}
 
 

@@ -24,6 +24,12 @@ class Signature:
         inputs = gm.graph.find_nodes(op="placeholder")
         self.names = [str(node.target) for node in inputs]
         self.required = [str(node.target) for node in inputs if not node.args]
+        self._defaults = {str(node.target): node.args[0] for node in inputs if node.args}
+
+    def bind(self, example: Example) -> dict[str, Any]:
+        """Return the value of every input of a call, by name, in order; defaults where nothing is given."""
+        given = dict(zip(self.names, example.args, strict=False)) | example.kwargs
+        return {name: given.get(name, self._defaults.get(name)) for name in self.names}
 
     def call(self, batch: object) -> Example:
         """Return the call of the model that a batch stands for.

@@ -64,11 +64,11 @@ def uncalibrated_layers(gm: fx.GraphModule) -> list[str]:
 
 def _observe(gm: fx.GraphModule, sites: _Sites, batches: object) -> Example:
     """Run every batch; return the first one."""
-    interpreter = CalibrationInterpreter(gm, {quantizer for _, quantizer in sites})
+    interpreter, signature = CalibrationInterpreter(gm, {quantizer for _, quantizer in sites}), Signature(gm)
     first: Example | None = None
     with torch.no_grad():
-        for index, example in enumerate(_with_progress(calls_of(batches, Signature(gm)), batches)):
-            _run(gm, interpreter, example, index)
+        for index, example in enumerate(_with_progress(calls_of(batches, signature), batches)):
+            _run(interpreter, signature, example, index)
             _check_batch(sites, index)
             first = first or example
     if first is None:
@@ -79,14 +79,9 @@ def _observe(gm: fx.GraphModule, sites: _Sites, batches: object) -> Example:
     return first
 
 
-def _run(gm: fx.GraphModule, interpreter: CalibrationInterpreter, example: Example, index: int) -> None:
-    names = [str(node.target) for node in gm.graph.find_nodes(op="placeholder")]
-    ordered = dict(zip(names, example.args, strict=False)) | example.kwargs
-    defaults = {str(n.target): n.args[0] for n in gm.graph.find_nodes(op="placeholder") if n.args}
+def _run(interpreter: CalibrationInterpreter, signature: Signature, example: Example, index: int) -> None:
     try:
-        interpreter.run(
-            *(ordered.get(name, defaults.get(name)) for name in names), enable_io_processing=False
-        )
+        interpreter.run(*signature.bind(example).values(), enable_io_processing=False)
     except Exception as error:  # whatever the model raises on data that it does not take
         shapes = ", ".join(str(tuple(tensor.shape)) for tensor in example.tensors())
         raise BatchError(

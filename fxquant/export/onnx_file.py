@@ -1,7 +1,5 @@
 """to_onnx: a quantized model as an ONNX model with QuantizeLinear and DequantizeLinear."""
 
-import contextlib
-import io
 import logging
 import warnings
 from importlib.metadata import version
@@ -66,8 +64,8 @@ def _trace_static(gm: fx.GraphModule, example: Example, opset: int) -> ir.Model:
 
 
 def _trace(gm: fx.GraphModule, example: Example, opset: int, *, dynamic: bool) -> ir.Model:
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-        warnings.simplefilter("ignore")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter's notes on its own workings
         program = torch.onnx.export(
             gm,
             example.args,

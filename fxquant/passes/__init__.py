@@ -10,6 +10,7 @@ from fxquant.passes.assign_residual_branches import AssignResidualBranches
 from fxquant.passes.assign_specs import AssignSpecs
 from fxquant.passes.base import Changes, Pass
 from fxquant.passes.canonicalize import Canonicalize
+from fxquant.passes.catalogue import catalogue_text
 from fxquant.passes.derive_bias import DeriveBias
 from fxquant.passes.fold_batch_norm import FoldBatchNorm
 from fxquant.passes.freeze_encodings import FreezeEncodings
@@ -82,6 +83,7 @@ __all__ = [
     "RemoveNoop",
     "ShareEncodings",
     "SwapModules",
+    "catalogue_text",
     "convert_pipeline",
     "parse",
     "prepare_pipeline",

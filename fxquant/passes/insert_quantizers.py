@@ -12,6 +12,7 @@ After::
 
 from dataclasses import dataclass
 
+import torch
 from torch import fx
 
 from fxquant.graph import Report
@@ -38,7 +39,7 @@ class InsertQuantizers(Pass):
     after = ("share-encodings",)
 
     def rewrite(self, gm: fx.GraphModule, report: Report) -> bool:
-        names = tensor_names(gm)
+        names, device = tensor_names(gm), _device(gm)
         nodes = list(gm.graph.nodes)
         last_input = [node for node in nodes if node.op == "placeholder"][-1:]
         homes: dict[tuple[str, QuantizationSpec], str] = {}
@@ -49,9 +50,8 @@ class InsertQuantizers(Pass):
             for spec, readers in _readers(node).items():
                 home = (node.meta.get(GROUP, node.name), spec)
                 if home not in homes:
-                    shape = _shape(gm, node)
-                    path = f"{ROOM}.{identifier(names[node])}"
-                    homes[home] = add_module(gm, path, QuantizeDequantize.from_spec(spec, shape))
+                    quantizer = QuantizeDequantize.from_spec(spec, _shape(gm, node)).to(device)
+                    homes[home] = add_module(gm, f"{ROOM}.{identifier(names[node])}", quantizer)
                 after = last_input[0] if node.op == "placeholder" else node
                 call = insert_call(gm, homes[home], node, after)
                 call.meta[TENSOR] = names[node]
@@ -76,6 +76,11 @@ def _readers(node: fx.Node) -> dict[QuantizationSpec, list[fx.Node]]:
         if spec is not None:
             readers.setdefault(spec, []).append(user)
     return readers
+
+
+def _device(gm: fx.GraphModule) -> torch.device:
+    """Return where the model is; the CPU for one without parameters."""
+    return next((parameter.device for parameter in gm.parameters()), torch.device("cpu"))
 
 
 def _shape(gm: fx.GraphModule, node: fx.Node) -> tuple[int, ...]:

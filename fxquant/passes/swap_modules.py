@@ -43,7 +43,7 @@ class SwapModules(Pass):
                 weight = quantized._parameters.get("weight")
                 if assignment.weight is not None and weight is not None:
                     quantizer = QuantizeDequantize.from_spec(assignment.weight, tuple(weight.shape))
-                    quantized.param_quantizers["weight"] = quantizer
+                    quantized.param_quantizers["weight"] = quantizer.to(weight.device)
                 swapped[id(module)] = quantized
                 self.applied(gm, node, report, f"now a {type(quantized).__name__}")
             set_module(gm, str(node.target), swapped[id(module)])

@@ -2,6 +2,7 @@
 
 from fxquant.errors import unknown_option
 from fxquant.targets.onnxruntime import ONNXRUNTIME
+from fxquant.targets.support import support_text
 from fxquant.targets.target import BiasHandling, OutputRule, Placement, Rule, Target
 from fxquant.targets.tensorrt import TENSORRT
 
@@ -19,4 +20,13 @@ def get_target(name: str) -> Target:
     return TARGETS[name]
 
 
-__all__ = ["TARGETS", "BiasHandling", "OutputRule", "Placement", "Rule", "Target", "get_target"]
+__all__ = [
+    "TARGETS",
+    "BiasHandling",
+    "OutputRule",
+    "Placement",
+    "Rule",
+    "Target",
+    "get_target",
+    "support_text",
+]

@@ -83,7 +83,7 @@ def test_captured_graph_computes_what_the_model_computes() -> None:
 
 def test_captured_graph_is_in_evaluation_mode_and_the_model_stays_in_training_mode() -> None:
     model = Net().train()
-    assert not capture(model).body[1].training
+    assert not capture(model).get_submodule("body.1").training
     assert model.body[1].training
 
 

@@ -1,0 +1,1 @@
+"""Benchmarks: ratios against the float model, measured in one process."""

@@ -1,0 +1,54 @@
+import copy
+
+import pytest
+import torch
+
+import fxquant
+from fxquant.errors import BatchError
+from tests import digits
+
+IMAGES = digits.split().test_images[:32]
+
+
+def test_wrong_scale_in_the_simulation_is_found_and_located():
+    broken = copy.deepcopy(digits.quantized("onnxruntime"))
+    broken.get_submodule("quantizers.block2_relu").scale.mul_(1.1)
+    report = fxquant.verify(broken, digits.files("onnxruntime"), [IMAGES])
+    # the tensor itself, and the one behind it, which reads the same codes as other values
+    assert [tensor.name for tensor in report.tensors if tensor.max_steps > 1] == [
+        "block2.relu",
+        "block2.conv2",
+    ]
+
+
+def test_wrong_weight_shows_in_the_tensor_behind_it_only():
+    broken = copy.deepcopy(digits.quantized("onnxruntime"))
+    broken.get_submodule("branch3").weight.add_(2)
+    report = fxquant.verify(broken, digits.files("onnxruntime"), [IMAGES])
+    worst = [tensor for tensor in report.tensors if tensor.max_steps > 1]
+    drifted = [tensor.name for tensor in report.tensors if tensor.max_drift > 1]
+    assert len(worst) == 1
+    assert len(drifted) > 1
+
+
+def test_report_names_tensors_that_the_file_lacks():
+    other = fxquant.quantize(digits.float_model(), [IMAGES], target="onnxruntime").model
+    report = fxquant.verify(other, digits.files("tensorrt"), [IMAGES])
+    assert "block2.shortcut" in report.unmatched
+    assert "block2.shortcut" not in {tensor.name for tensor in report.tensors}
+
+
+def test_report_reads_as_text():
+    text = str(digits.parity("onnxruntime"))
+    assert "same top-1 on 599 of 599" in text
+    assert "op by op" in text
+
+
+def test_verify_without_batches_is_refused():
+    with pytest.raises(BatchError, match="no batch"):
+        fxquant.verify(digits.quantized("tensorrt"), digits.files("tensorrt"), [])
+
+
+def test_verify_on_inputs_the_file_rejects_says_so():
+    with pytest.raises(BatchError, match="ONNX Runtime rejects"):
+        fxquant.verify(digits.quantized("tensorrt"), digits.files("tensorrt"), [torch.rand(2, 3, 16, 16)])

@@ -1,0 +1,60 @@
+import pytest
+import torch
+from torch import nn
+
+import fxquant
+from fxquant.errors import ExportError
+from fxquant.quantization.affine import QuantizeDequantize
+from tests import digits
+
+
+def with_activation_grid(qmin, qmax):
+    """A calibrated one-layer model whose input lies on a given grid."""
+    model = fxquant.prepare(nn.Sequential(nn.Linear(4, 3)), target="onnxruntime")
+    model.quantizers.input = QuantizeDequantize((), qmin, qmax, False)
+    fxquant.calibrate(model, [torch.rand(2, 4)])
+    return fxquant.convert(model)
+
+
+def test_sixteen_bit_activations_are_exported_and_agree(tmp_path):
+    quantized = with_activation_grid(0, 65535)
+    files = fxquant.export(quantized, tmp_path)
+    report = fxquant.verify(quantized, files, [torch.rand(8, 4)])
+    assert report.max_steps <= 1
+    assert report.outputs[0].max_difference < 1e-4
+
+
+@pytest.mark.parametrize("grid", [(0, 15), (-127, 127)], ids=["uint4", "narrow int8"])
+def test_grid_that_onnx_does_not_have_is_refused(grid, tmp_path):
+    quantized = with_activation_grid(*grid)
+    with pytest.raises(ExportError, match=r"Tensor 'input' lies on the grid"):
+        fxquant.export(quantized, tmp_path)
+
+
+@pytest.mark.parametrize("target", digits.TARGETS)
+def test_export_leaves_the_model_as_it_was(target, tmp_path):
+    model = digits.quantized(target)
+    before = {name: type(module) for name, module in model.named_modules()}
+    output = model(digits.split().test_images[:4])
+    fxquant.export(model, tmp_path)
+    assert {name: type(module) for name, module in model.named_modules()} == before
+    assert torch.equal(model(digits.split().test_images[:4]), output)
+
+
+def test_batch_of_one_still_gives_a_dynamic_batch(tmp_path):
+    quantized = fxquant.quantize(nn.Sequential(nn.Linear(4, 3)).eval(), [torch.rand(1, 4)]).model
+    files = fxquant.export(quantized, tmp_path)
+    report = fxquant.verify(quantized, files, [torch.rand(7, 4)])
+    assert report.outputs[0].samples == 7
+
+
+def test_export_without_inputs_is_refused(tmp_path):
+    model = fxquant.prepare(nn.Sequential(nn.ReLU()), target="onnxruntime")
+    with pytest.raises(ExportError, match="no inputs to trace"):
+        fxquant.export(fxquant.convert(model), tmp_path)
+
+
+def test_export_takes_inputs_of_its_own(tmp_path):
+    model = fxquant.prepare(nn.Sequential(nn.ReLU()), target="onnxruntime")
+    files = fxquant.export(fxquant.convert(model), tmp_path, example_inputs=torch.rand(2, 3))
+    assert files.onnx.exists()

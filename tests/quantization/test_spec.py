@@ -1,0 +1,82 @@
+"""QuantizationSpec: the grid it stands for, and what it refuses."""
+
+import dataclasses
+
+import pytest
+
+from fxquant.errors import OptionError
+from fxquant.quantization import QuantizationSpec
+
+GRIDS = pytest.mark.parametrize(
+    ("spec", "grid", "name"),
+    [
+        (QuantizationSpec(), (-128, 127), "int8"),
+        (QuantizationSpec(narrow=True), (-127, 127), "int8"),
+        (QuantizationSpec(signed=False, symmetric=False), (0, 255), "uint8 asymmetric"),
+        (QuantizationSpec(bitwidth=4, channel_axis=0), (-8, 7), "int4 axis 0"),
+        (QuantizationSpec(bitwidth=2), (-2, 1), "int2"),
+        (QuantizationSpec(bitwidth=16, signed=False), (0, 65535), "uint16"),
+        (QuantizationSpec(bitwidth=32), (-(2**31), 2**31 - 1), "int32"),
+    ],
+    ids=["int8", "narrow", "uint8", "int4", "int2", "uint16", "int32"],
+)
+
+
+@GRIDS
+def test_the_type_gives_the_grid(spec: QuantizationSpec, grid: tuple[int, int], name: str) -> None:
+    assert (spec.qmin, spec.qmax) == grid
+
+
+@GRIDS
+def test_a_spec_reads_as_one_phrase(spec: QuantizationSpec, grid: tuple[int, int], name: str) -> None:
+    assert str(spec) == name
+
+
+@pytest.mark.parametrize(
+    ("axis", "shape"),
+    [(None, ()), (0, (8, 1, 1, 1)), (1, (1, 3, 1, 1)), (-1, (1, 1, 1, 7)), (-4, (8, 1, 1, 1))],
+    ids=str,
+)
+def test_the_scale_broadcasts_against_the_tensor(axis: int | None, shape: tuple[int, ...]) -> None:
+    assert QuantizationSpec(channel_axis=axis).scale_shape((8, 3, 5, 7)) == shape
+
+
+@pytest.mark.xfail(reason="defect: the axis is taken modulo the rank, so that axis 5 of a matrix is axis 1")
+@pytest.mark.parametrize("axis", [2, 5, -3], ids=str)
+def test_a_channel_axis_that_the_tensor_lacks_is_refused(axis: int) -> None:
+    with pytest.raises(OptionError, match="axis"):
+        QuantizationSpec(channel_axis=axis).scale_shape((8, 3))
+
+
+@pytest.mark.xfail(reason="defect: ZeroDivisionError reaches the user", raises=ZeroDivisionError)
+def test_a_channel_axis_of_a_scalar_is_refused() -> None:
+    with pytest.raises(OptionError, match="axis"):
+        QuantizationSpec(channel_axis=0).scale_shape(())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"bitwidth": 1}, "A bitwidth of 1 is not supported. Choose 2 to 32."),
+        ({"bitwidth": 33}, "A bitwidth of 33 is not supported."),
+        ({"signed": False, "narrow": True}, "An unsigned grid cannot be narrow. Set"),
+        ({"fixed_range": (0.5, 1.0)}, r"does not contain zero"),
+        ({"fixed_range": (1.0, -1.0)}, r"does not contain zero"),
+        ({"fixed_range": (float("nan"), 1.0)}, r"does not contain zero"),
+    ],
+    ids=["1-bit", "33-bit", "narrow-unsigned", "range-above-zero", "range-inverted", "range-nan"],
+)
+def test_values_that_contradict_each_other_are_refused(options: dict[str, object], message: str) -> None:
+    with pytest.raises(OptionError, match=message):
+        QuantizationSpec(**options)
+
+
+def test_a_fixed_range_may_end_at_zero() -> None:
+    assert QuantizationSpec(fixed_range=(0.0, 1.0)).fixed_range == (0.0, 1.0)
+
+
+def test_equal_specs_are_one_key_and_cannot_be_changed() -> None:
+    spec = QuantizationSpec(bitwidth=4)
+    assert {spec: 1}[QuantizationSpec(bitwidth=4)] == 1
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        spec.bitwidth = 8  # type: ignore[misc]
