@@ -41,6 +41,12 @@ def seeded() -> None:
 
 
 @pytest.fixture
+def fresh_compiler() -> None:
+    """Let torch.compile forget: modules that share a forward share its limited number of recompilations."""
+    torch.compiler.reset()
+
+
+@pytest.fixture
 def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
     """Return `check(text, name)`: compare text with tests/golden/<name>.txt, or update that file.
 

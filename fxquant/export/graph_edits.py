@@ -1,49 +1,7 @@
-"""Edits of the exported ONNX graph: names, transposed weights, global pools, nothing superfluous."""
+"""Edits of the exported ONNX graph: transposed weights, global pools, nothing superfluous."""
 
 import numpy as np
 import onnx_ir as ir
-
-from fxquant.export.operators import TENSOR_NAME
-
-
-def name_quantized_tensors(model: ir.Model) -> None:
-    """Name tensors after the user's layers: t, its codes t_q, its grid values t_qdq, its scale t_scale.
-
-    Inputs of the graph keep their name. Another tensor that has a name wanted here gives it up.
-    """
-    sites = [node for node in model.graph if node.op_type == "QuantizeLinear"]
-    wanted = {str(node.outputs[0].metadata_props[TENSOR_NAME]) for node in sites}
-    wanted |= {f"{name}_{suffix}" for name in wanted for suffix in ("q", "qdq", "scale")}
-    for node in model.graph:
-        for value in node.outputs:
-            value.name = f"{value.name}_inner" if value.name in wanted else value.name
-    for node in sites:
-        source, codes, scale = node.inputs[0], node.outputs[0], node.inputs[1]
-        name = str(codes.metadata_props[TENSOR_NAME])
-        assert source is not None and scale is not None
-        if not source.is_graph_input():
-            source.name = name
-        codes.name = f"{name}_q"
-        if scale.name not in wanted:  # a shared encoding is named after the first tensor that has it
-            scale.name = f"{name}_scale"
-        for reader, _ in codes.uses():
-            reader.outputs[0].name = f"{name}_qdq"
-
-
-def name_parameters(model: ir.Model) -> None:
-    """Name scales and zero points after the parameter they belong to: conv.weight_scale."""
-    zero_points: dict[str, ir.Value] = {}
-    for node in model.graph:
-        if node.op_type not in ("QuantizeLinear", "DequantizeLinear"):
-            continue
-        codes, scale, *zero_point = node.inputs
-        if codes is not None and scale is not None and codes.is_initializer():
-            scale.name = f"{codes.name}_scale"
-            node.outputs[0].name = f"{codes.name}_dq"
-        if zero_point and zero_point[0] is not None and zero_point[0] not in zero_points.values():
-            name = f"zero_point_{len(zero_points)}"
-            zero_point[0].name = name
-            zero_points[name] = zero_point[0]
 
 
 def fold_transposed_weights(model: ir.Model) -> None:
@@ -110,8 +68,15 @@ def share_initializers(model: ir.Model) -> None:
             ir.convenience.replace_all_uses_with(value, first)
 
 
+def remove_unused_constants(model: ir.Model) -> None:
+    """Remove constants that no node reads."""
+    for name, value in list(model.graph.initializers.items()):
+        if not value.uses() and not value.is_graph_output():
+            del model.graph.initializers[name]
+
+
 def strip(model: ir.Model) -> None:
-    """Remove what no runtime reads: traces of the exporter, shapes of inner values, unused constants."""
+    """Remove what no runtime reads: traces of the exporter and shapes of inner values."""
     graph = model.graph
     graph.metadata_props.clear()
     for node in graph:
@@ -123,7 +88,5 @@ def strip(model: ir.Model) -> None:
             value.metadata_props.clear()
             if not value.is_graph_output():
                 value.shape, value.type = None, None
-    for name, value in list(graph.initializers.items()):
+    for value in graph.initializers.values():
         value.metadata_props.clear()
-        if not value.uses() and not value.is_graph_output():
-            del graph.initializers[name]

@@ -13,12 +13,12 @@ from fxquant.errors import ExportError
 from fxquant.export.graph_edits import (
     fold_transposed_weights,
     fuse_global_pools,
-    name_parameters,
-    name_quantized_tensors,
+    remove_unused_constants,
     share_initializers,
     strip,
 )
 from fxquant.export.lower import lower, needs_opset_21
+from fxquant.export.names import name_constants, name_tensors
 from fxquant.export.operators import translations
 from fxquant.graph import Example, ModelRecord
 
@@ -44,8 +44,9 @@ def to_onnx(gm: fx.GraphModule, example: Example, record: ModelRecord) -> ir.Mod
     fold_transposed_weights(model)
     fuse_global_pools(model)
     share_initializers(model)
-    name_quantized_tensors(model)
-    name_parameters(model)
+    remove_unused_constants(model)
+    name_tensors(model)
+    name_constants(model)
     strip(model)
     model.producer_name, model.producer_version = PRODUCER, version(PRODUCER)
     model.metadata_props.clear()

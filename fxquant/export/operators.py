@@ -31,9 +31,11 @@ def translations(opset: int) -> dict[Callable[..., Any], Callable[..., Any]]:
         return ops.DequantizeLinear(codes, scale, zero_point, axis=axis)
 
     def dequantize(codes: Any, scale: Any, zero_point: Any, axis: int, tensor: str) -> Any:
-        if str(zero_point.dtype) == "INT32":  # a bias: ONNX knows no zero point for int32
-            return ops.DequantizeLinear(codes, scale, axis=axis)
-        return ops.DequantizeLinear(codes, scale, zero_point, axis=axis)
+        has_zero_point = str(zero_point.dtype) != "INT32"  # a bias: ONNX knows no zero point for int32
+        inputs = (codes, scale, zero_point) if has_zero_point else (codes, scale)
+        value = ops.DequantizeLinear(*inputs, axis=axis)
+        value.metadata_props[TENSOR_NAME] = tensor
+        return value
 
     namespace = torch.ops.fxquant
     return {

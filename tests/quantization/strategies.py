@@ -25,7 +25,7 @@ def specs(max_bitwidth: int = 16) -> st.SearchStrategy[QuantizationSpec]:
 
 
 def ranges() -> st.SearchStrategy[tuple[float, float]]:
-    """Return ranges that hold zero, at either end or inside; at least 1/8 wide, so no half type underflows."""
+    """Return ranges that hold zero and are at least 1/8 wide, so that no half type underflows."""
     near, far = st.floats(0.0, 100.0, width=32), st.floats(0.125, 100.0, width=32)
     return st.one_of(
         st.builds(lambda a, b: (-a, b), near, far),

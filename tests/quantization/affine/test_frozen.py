@@ -105,7 +105,7 @@ def test_gradients_pass_inside_the_grid_only() -> None:
 
 
 @BOTH
+@pytest.mark.usefixtures("fresh_compiler")
 def test_it_compiles_without_a_graph_break(frozen_class: FrozenClass, encoding: AffineEncoding) -> None:
-    torch.compiler.reset()
     frozen, x = frozen_class(encoding), torch.randn(3, 20)
     assert torch.equal(torch.compile(frozen, fullgraph=True, backend="eager")(x), frozen(x))

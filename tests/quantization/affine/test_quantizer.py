@@ -59,7 +59,7 @@ def test_both_forms_of_arguments_are_read(built: QuantizeDequantize, text: str) 
 def test_arguments_of_neither_form_are_a_type_error(
     args: tuple[int | bool, ...], kwargs: dict[str, int]
 ) -> None:
-    with pytest.raises(TypeError, match="Unexpected arguments. Expected one of:"):
+    with pytest.raises(TypeError, match=r"Unexpected arguments\. Expected one of:"):
         QuantizeDequantize((), *args, **kwargs)
 
 
@@ -147,9 +147,8 @@ def test_calibration_starts_anew_each_time(quantizer: QuantizeDequantize) -> Non
 
 def test_an_exception_during_calibration_writes_nothing(quantizer: QuantizeDequantize) -> None:
     quantizer.set_range(-1.0, 1.0)
-    with pytest.raises(KeyError), quantizer.compute_encodings():
-        quantizer(torch.tensor([-9.0, 9.0]))
-        raise KeyError
+    with pytest.raises(RuntimeError, match="invalid for input of size"), quantizer.compute_encodings():
+        quantizer(torch.tensor([-9.0, 9.0])).view(7)
     assert (quantizer.min.item(), quantizer.max.item()) == (-1.0, 1.0)
     assert quantizer(torch.tensor(9.0)).item() == quantizer.get_max().item()  # it quantizes again
 
@@ -203,9 +202,9 @@ def test_a_fixed_range_needs_no_data_and_stays() -> None:
     assert not quantizer.is_overwrite_allowed()
 
 
+@pytest.mark.usefixtures("fresh_compiler")
 @pytest.mark.parametrize("needs_grad", [True, False], ids=["training", "inference"])
 def test_it_compiles_without_a_graph_break(quantizer: QuantizeDequantize, needs_grad: bool) -> None:
-    torch.compiler.reset()
     quantizer.set_range(-1.0, 1.0)
     quantizer.requires_grad_(needs_grad)
     x = torch.randn(20, requires_grad=needs_grad)
