@@ -1,12 +1,14 @@
 """Rows of the ops that multiply and accumulate."""
 
 import operator
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from fxquant.ops.op import Op, Operand, OutputRange, Role, operands, weighted
+from fxquant.ops.op import Op, Operand, Role, operands, weighted
 
 _EMBEDDING = (
     Operand(name="input", index=0, role=Role.INDEX),
@@ -17,39 +19,20 @@ _MATMUL = (
     Operand(name="other", index=1, channel_axis=-1),
 )
 
+_LAYERS: tuple[tuple[str, type[nn.Module], Callable[..., Any], int, str], ...] = (
+    ("conv1d", nn.Conv1d, F.conv1d, 0, "Conv"),  # weight: [out, in / groups, k]
+    ("conv2d", nn.Conv2d, F.conv2d, 0, "Conv"),
+    ("conv3d", nn.Conv3d, F.conv3d, 0, "Conv"),
+    ("conv_transpose1d", nn.ConvTranspose1d, F.conv_transpose1d, 1, "ConvTranspose"),  # [in, out / groups, k]
+    ("conv_transpose2d", nn.ConvTranspose2d, F.conv_transpose2d, 1, "ConvTranspose"),
+    ("conv_transpose3d", nn.ConvTranspose3d, F.conv_transpose3d, 1, "ConvTranspose"),
+    ("linear", nn.Linear, F.linear, 0, "Gemm, MatMul"),  # weight: [out, in]
+)
+
 WEIGHTED = (
-    Op(
-        name="conv1d", modules=(nn.Conv1d,), functions=(F.conv1d,), operands=weighted(0), onnx="Conv"
-    ),  # weight: [out, in / groups, k]
-    Op(name="conv2d", modules=(nn.Conv2d,), functions=(F.conv2d,), operands=weighted(0), onnx="Conv"),
-    Op(name="conv3d", modules=(nn.Conv3d,), functions=(F.conv3d,), operands=weighted(0), onnx="Conv"),
-    Op(
-        name="conv_transpose1d",  # weight: [in, out / groups, k]
-        modules=(nn.ConvTranspose1d,),
-        functions=(F.conv_transpose1d,),
-        operands=weighted(1),
-        onnx="ConvTranspose",
-    ),
-    Op(
-        name="conv_transpose2d",
-        modules=(nn.ConvTranspose2d,),
-        functions=(F.conv_transpose2d,),
-        operands=weighted(1),
-        onnx="ConvTranspose",
-    ),
-    Op(
-        name="conv_transpose3d",
-        modules=(nn.ConvTranspose3d,),
-        functions=(F.conv_transpose3d,),
-        operands=weighted(1),
-        onnx="ConvTranspose",
-    ),
-    Op(
-        name="linear",  # weight: [out, in]
-        modules=(nn.Linear,),
-        functions=(F.linear,),
-        operands=weighted(0),
-        onnx="Gemm, MatMul",
+    *(
+        Op(name=name, modules=(module,), functions=(function,), operands=weighted(axis), onnx=onnx)
+        for name, module, function, axis, onnx in _LAYERS
     ),
     Op(
         name="matmul",
@@ -69,7 +52,6 @@ WEIGHTED = (
         modules=(nn.Embedding,),
         functions=(F.embedding, torch.embedding),
         operands=_EMBEDDING,
-        output=OutputRange.OWN,
         onnx="Gather",
     ),
 )
