@@ -80,7 +80,7 @@ def test_unused_input_is_allowed() -> None:
     verify_graph(fx.GraphModule(nn.Module(), graph))
 
 
-@pytest.mark.xfail(reason="the docstring promises it, the code does not look")
+@pytest.mark.xfail(reason="the docstring promises it, the code does not look", raises=pytest.fail.Exception)
 def test_unused_value_without_an_effect_is_refused() -> None:
     gm = capture(Net())
     (x, _) = gm.graph.find_nodes(op="placeholder")

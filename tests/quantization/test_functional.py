@@ -79,6 +79,13 @@ def test_per_channel_equals_stacked_per_tensor(
     assert torch.equal(encoding.quantize_dequantize(tensor.to(dtype)), stacked)
 
 
+@DTYPES
+def test_many_random_values_do_not_depend_on_the_granularity(dtype: torch.dtype) -> None:
+    x, scale = torch.randn(1, 100_000).to(dtype), torch.tensor(0.0237)  # a scale that no half type holds
+    per_channel = quantize_dequantize(x, scale.reshape(1, 1), OFFSET.reshape(1, 1), -128, 127)
+    assert torch.equal(per_channel, quantize_dequantize(x, scale, OFFSET, -128, 127))
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 @given(encoding=encodings(), tensor=tensors())
 def test_quantize_dequantize_is_dequantize_of_quantize(
