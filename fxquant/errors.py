@@ -58,18 +58,9 @@ class ExportError(FxQuantError, RuntimeError):
     """The model could not be written, or what was written does not read back."""
 
 
-class MissingDependencyError(FxQuantError, ImportError):
-    """An optional package is not installed."""
-
-    def __init__(self, package: str, extra: str) -> None:
-        super().__init__(
-            f"The package '{package}' is not installed.", remedy=f"Run: pip install 'fxquant[{extra}]'"
-        )
-
-
-def unknown_option(kind: str, given: str, known: Iterable[str]) -> OptionError:
+def unknown_option(kind: str, given: object, known: Iterable[str]) -> OptionError:
     """Return the error for a name that is not among the known ones, suggesting the nearest."""
     names = sorted(known)
-    nearest = difflib.get_close_matches(given.lower(), names, n=1, cutoff=0.5)
+    nearest = difflib.get_close_matches(str(given).lower(), names, n=1, cutoff=0.5)
     hint = f"Did you mean '{nearest[0]}'? " if nearest else ""
     return OptionError(f"There is no {kind} '{given}'.", remedy=f"{hint}Known: {', '.join(names)}.")

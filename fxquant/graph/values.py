@@ -70,7 +70,7 @@ def operand_of(node: fx.Node, operand: Operand) -> object:
         return None
     if operand.index < len(node.args):
         return node.args[operand.index]
-    return node.kwargs.get(operand.name)
+    return next((node.kwargs[name] for name in (operand.name, *operand.aliases) if name in node.kwargs), None)
 
 
 def activations_of(gm: fx.GraphModule, node: fx.Node, op: Op) -> list[fx.Node]:

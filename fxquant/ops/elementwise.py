@@ -14,7 +14,7 @@ ELEMENTWISE = (
     Op(
         name="add",
         functions=(operator.add, operator.iadd, torch.add),
-        methods=("add", "add_", "__add__", "__radd__"),
+        methods=("add", "add_", "__add__", "__radd__", "__iadd__"),
         operands=_BINARY,
         onnx="Add",
     ),
@@ -28,7 +28,7 @@ ELEMENTWISE = (
     Op(
         name="mul",
         functions=(operator.mul, operator.imul, torch.mul, torch.multiply),
-        methods=("mul", "mul_", "multiply"),
+        methods=("mul", "mul_", "multiply", "multiply_", "__mul__", "__rmul__"),
         operands=_BINARY,
         onnx="Mul",
     ),

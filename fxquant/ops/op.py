@@ -44,12 +44,14 @@ class Operand:
     Attributes:
         name: Keyword of the functional form, and attribute name where the module form holds it.
         index: Position in the functional form.
+        aliases: Other keywords that some forms use for it.
         role: What the operand is to the op.
         channel_axis: Axis of a constant operand that keeps a scale per channel; None for one scale.
     """
 
     name: str
     index: int
+    aliases: tuple[str, ...] = ()
     role: Role = Role.ACTIVATION
     channel_axis: int | None = None
 

@@ -16,7 +16,7 @@ _EMBEDDING = (
 )
 _MATMUL = (
     Operand(name="input", index=0, channel_axis=-2),
-    Operand(name="other", index=1, channel_axis=-1),
+    Operand(name="other", index=1, aliases=("mat2",), channel_axis=-1),
 )
 
 _LAYERS: tuple[tuple[str, type[nn.Module], Callable[..., Any], int, str], ...] = (
@@ -36,8 +36,8 @@ WEIGHTED = (
     ),
     Op(
         name="matmul",
-        functions=(operator.matmul, torch.matmul, torch.bmm),
-        methods=("matmul", "bmm", "__matmul__"),
+        functions=(operator.matmul, operator.imatmul, torch.matmul, torch.bmm, torch.mm),
+        methods=("matmul", "bmm", "mm", "__matmul__"),
         operands=_MATMUL,
         onnx="MatMul",
     ),
@@ -50,7 +50,7 @@ WEIGHTED = (
     Op(
         name="embedding",
         modules=(nn.Embedding,),
-        functions=(F.embedding, torch.embedding),
+        functions=(F.embedding,),
         operands=_EMBEDDING,
         onnx="Gather",
     ),

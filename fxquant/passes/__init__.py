@@ -50,13 +50,10 @@ def parse(text: str) -> Pipeline:
 
 def prepare_pipeline(target: Target) -> Pipeline:
     """Return the passes that prepare a captured graph for a target."""
-    placing = ",".join(
-        f"{name}{{target={target.name}}}" if name in _TARGETED else name for name in target.passes
-    )
-    return parse(
-        f"canonicalize,remove-noop,fold-batch-norm,assign-specs{{target={target.name}}},{placing},"
-        "share-encodings,insert-quantizers,swap-modules"
-    )
+    option = f"{{target={target.name}}}"
+    placing = [f"{name}{option}" if name in _TARGETED else name for name in ("assign-specs", *target.passes)]
+    common = ["share-encodings", "insert-quantizers", "swap-modules"]
+    return parse(",".join(["canonicalize", "remove-noop", "fold-batch-norm", *placing, *common]))
 
 
 def convert_pipeline(target: Target) -> Pipeline:
@@ -64,7 +61,7 @@ def convert_pipeline(target: Target) -> Pipeline:
     return parse("derive-bias,freeze-encodings" if target.bias is BiasHandling.INT32 else "freeze-encodings")
 
 
-_TARGETED = ("assign-outputs", "legalize-outputs")
+_TARGETED = ("assign-specs", "assign-outputs", "legalize-outputs")
 
 __all__ = [
     "CATALOGUE",

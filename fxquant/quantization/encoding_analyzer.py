@@ -86,9 +86,10 @@ def cover(
 
     With n steps, a symmetric grid has floor(n/2) steps above zero and ceil(n/2) below, of size
     ``max(max / floor(n/2), -min / ceil(n/2))``; an asymmetric one covers [min(min, 0), max(max, 0)] as it is.
-    Degenerate ranges are widened to ``smallest_scale(n)`` a step; infinite ends become the largest float.
+    Degenerate ranges are widened to ``smallest_scale(n)`` a step; infinite ends become a quarter of the
+    largest float, so that the scale is finite.
     """
-    largest = torch.finfo(minimum.dtype).max
+    largest = torch.finfo(minimum.dtype).max / 4
     minimum = minimum.clamp(-largest, 0.0)
     maximum = maximum.clamp(0.0, largest)
     step = smallest_scale(num_steps)

@@ -87,8 +87,9 @@ class AffineEncoding:
 
     def to_integers(self, tensor: torch.Tensor) -> torch.Tensor:
         """Return the codes of a real tensor as an integer tensor of ``dtype``."""
-        exact = tensor.to(functional.compute_dtype(tensor.dtype, self.num_steps))
-        return self.quantize(exact).to(self.dtype)
+        return functional.quantize_to_integers(
+            tensor, self.scale, self.offset, self.qmin, self.qmax, self.dtype
+        )
 
     def dequantize(self, codes: torch.Tensor) -> torch.Tensor:
         """Return the real values of codes, in the float type of scale."""

@@ -20,15 +20,32 @@ from typing import Any
 
 import torch
 
+from fxquant.errors import QuantizerError
+
 _EPS_SHARE = 0.25  # a float type computes a grid when its eps is at most this share of one step of it
 
 
 def quantize(
     tensor: torch.Tensor, scale: torch.Tensor, offset: torch.Tensor, qmin: int, qmax: int
 ) -> torch.Tensor:
-    """Return the codes of ``tensor`` as whole numbers in [qmin, qmax], in the tensor's float type."""
-    lower, upper = offset + qmin, offset + qmax
-    return (quantize_dequantize_codes(tensor, scale, lower, upper) - offset).to(tensor.dtype)
+    """Return the codes of ``tensor`` as whole numbers in [qmin, qmax], in the tensor's float type.
+
+    Raises:
+        QuantizerError: If that type cannot hold every code exactly.
+    """
+    if max(-qmin, qmax) > 2 / torch.finfo(tensor.dtype).eps:
+        raise QuantizerError(
+            f"{tensor.dtype} cannot hold every code of the grid [{qmin}, {qmax}].",
+            remedy="Quantize a tensor of a wider float type, or use fewer bits.",
+        )
+    return _codes(tensor, scale, offset, qmin, qmax).to(tensor.dtype)
+
+
+def quantize_to_integers(
+    tensor: torch.Tensor, scale: torch.Tensor, offset: torch.Tensor, qmin: int, qmax: int, dtype: torch.dtype
+) -> torch.Tensor:
+    """Return the codes of ``tensor`` as an integer tensor of a dtype that holds [qmin, qmax]."""
+    return _codes(tensor, scale, offset, qmin, qmax).to(dtype)
 
 
 def dequantize(codes: torch.Tensor, scale: torch.Tensor, offset: torch.Tensor) -> torch.Tensor:
@@ -50,30 +67,42 @@ def quantize_dequantize(
     """
     if not tensor.is_floating_point():
         return tensor
-    dtype = compute_dtype(tensor.dtype, qmax - qmin)
     if torch.is_grad_enabled() and any(t.requires_grad for t in (tensor, scale, offset)):
         output: torch.Tensor = _QuantizeDequantize.apply(  # type: ignore[no-untyped-call]  # torch is untyped here
-            tensor.to(dtype), scale.to(dtype), offset.to(dtype), qmin, qmax
+            tensor, scale, offset, qmin, qmax
         )
-        return output.to(tensor.dtype)
-    scale, offset = scale.to(dtype), offset.to(dtype)
-    return snap(tensor.to(dtype), scale, offset + qmin, offset + qmax).to(tensor.dtype)
+        return output
+    return _snap(tensor, scale, offset, qmin, qmax)
 
 
-def snap(tensor: torch.Tensor, scale: torch.Tensor, lower: torch.Tensor, upper: torch.Tensor) -> torch.Tensor:
-    """Return ``clamp(round(tensor / scale), lower, upper) * scale`` in one fresh buffer.
-
-    It equals quantize_dequantize with lower = offset + qmin and upper = offset + qmax, because
-    clamp(r - o, qmin, qmax) + o = clamp(r, qmin + o, qmax + o): all of them whole numbers.
-    """
-    return quantize_dequantize_codes(tensor, scale, lower, upper).mul_(scale)
-
-
-def quantize_dequantize_codes(
-    tensor: torch.Tensor, scale: torch.Tensor, lower: torch.Tensor, upper: torch.Tensor
+def _snap(
+    tensor: torch.Tensor, scale: torch.Tensor, offset: torch.Tensor, qmin: int, qmax: int
 ) -> torch.Tensor:
-    """Return ``clamp(round(tensor / scale), lower, upper)``: codes relative to real zero, a fresh buffer."""
-    return torch.div(tensor, scale).round_().clamp_min_(lower).clamp_max_(upper)  # half the cost of clamp_
+    """Return ``clamp(round(x / s), qmin + o, qmax + o) * s``, computed in one fresh buffer.
+
+    It equals quantizing and dequantizing: clamp(r - o, qmin, qmax) + o = clamp(r, qmin + o, qmax + o), all of
+    them whole numbers.
+    """
+    dtype = compute_dtype(tensor.dtype, qmax - qmin)
+    scale, offset = scale.to(dtype), offset.to(dtype)
+    return _snapped_ratio(tensor.to(dtype), scale, offset, qmin, qmax).mul_(scale).to(tensor.dtype)
+
+
+def _codes(
+    tensor: torch.Tensor, scale: torch.Tensor, offset: torch.Tensor, qmin: int, qmax: int
+) -> torch.Tensor:
+    """Return codes in the float type they are computed in."""
+    dtype = compute_dtype(tensor.dtype, qmax - qmin)
+    scale, offset = scale.to(dtype), offset.to(dtype)
+    return _snapped_ratio(tensor.to(dtype), scale, offset, qmin, qmax).sub_(offset)
+
+
+def _snapped_ratio(
+    tensor: torch.Tensor, scale: torch.Tensor, offset: torch.Tensor, qmin: int, qmax: int
+) -> torch.Tensor:
+    """Return ``clamp(round(x / s), qmin + o, qmax + o)`` in one fresh buffer."""
+    ratio = torch.div(tensor, scale).round_()
+    return ratio.clamp_min_(offset + qmin).clamp_max_(offset + qmax)  # half the cost of clamp_
 
 
 def scale_and_offset(
@@ -114,7 +143,7 @@ def compute_dtype(dtype: torch.dtype, num_steps: int) -> torch.dtype:
 
 
 class _QuantizeDequantize(torch.autograd.Function):
-    """quantize_dequantize with the gradients of the module docstring."""
+    """quantize_dequantize with the gradients of the module docstring, summed in float32 at least."""
 
     @staticmethod
     def forward(
@@ -122,22 +151,26 @@ class _QuantizeDequantize(torch.autograd.Function):
     ) -> torch.Tensor:
         ctx.save_for_backward(tensor, scale, offset)
         ctx.grid = qmin, qmax
-        return snap(tensor, scale, offset + qmin, offset + qmax)
+        return _snap(tensor, scale, offset, qmin, qmax)
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         (grad,) = grads
         tensor, scale, offset = ctx.saved_tensors
         qmin, qmax = ctx.grid
-        ratio = tensor / scale
+        dtype = compute_dtype(tensor.dtype, qmax - qmin)
+        ratio = tensor.to(dtype) / scale.to(dtype)
         rounded = ratio.round()
-        clamped = rounded.clamp(offset + qmin, offset + qmax)
+        clamped = rounded.clamp(offset.to(dtype) + qmin, offset.to(dtype) + qmax)
         inside = rounded == clamped
+        wide = torch.promote_types(grad.dtype, torch.float32)
         grad_tensor = grad_scale = grad_offset = None
         if ctx.needs_input_grad[0]:
             grad_tensor = grad * inside
         if ctx.needs_input_grad[1]:
-            grad_scale = (grad * torch.where(inside, rounded - ratio, clamped)).sum_to_size(scale.shape)
+            slope = torch.where(inside, rounded - ratio, clamped)
+            grad_scale = (grad.to(wide) * slope).sum_to_size(scale.shape).to(scale.dtype)
         if ctx.needs_input_grad[2]:
-            grad_offset = (grad * scale).masked_fill(inside, 0.0).sum_to_size(offset.shape)
+            outside = (grad.to(wide) * scale).masked_fill(inside, 0.0)
+            grad_offset = outside.sum_to_size(offset.shape).to(offset.dtype)
         return grad_tensor, grad_scale, grad_offset, None, None

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from fxquant.errors import OptionError
+from fxquant.errors import OptionError, QuantizerError
 
 MAX_BITWIDTH = 32
 
@@ -51,10 +51,17 @@ class QuantizationSpec:
         return (1 << (self.bitwidth - int(self.signed))) - 1
 
     def scale_shape(self, tensor_shape: tuple[int, ...]) -> tuple[int, ...]:
-        """Return the shape of scale and offset that broadcasts against a tensor of the given shape."""
+        """Return the shape of scale and offset that broadcasts against a tensor of the given shape.
+
+        Raises:
+            QuantizerError: If the tensor does not have the channel axis.
+        """
         if self.channel_axis is None:
             return ()
-        axis = self.channel_axis % len(tensor_shape)
+        rank = len(tensor_shape)
+        if not -rank <= self.channel_axis < rank:
+            raise QuantizerError(f"A tensor of shape {tensor_shape} has no axis {self.channel_axis}.")
+        axis = self.channel_axis % rank
         return tuple(size if index == axis else 1 for index, size in enumerate(tensor_shape))
 
     def __str__(self) -> str:

@@ -1,6 +1,9 @@
 """Frozen quantizers: fixed encodings, stored as buffers, for converted models."""
 
+from collections.abc import Callable
+
 import torch
+from typing_extensions import Self
 
 from fxquant.quantization import functional
 from fxquant.quantization.encodings import AffineEncoding
@@ -8,7 +11,10 @@ from fxquant.quantization.quantizer import QuantizerBase
 
 
 class _Frozen(QuantizerBase):
-    """Holds an encoding: buffers ``scale`` and ``offset``, and the grid."""
+    """Holds an encoding: buffers ``scale`` and ``offset``, float32 at least, and the grid.
+
+    ``dtype`` follows the float type the model is cast to.
+    """
 
     scale: torch.Tensor
     offset: torch.Tensor
@@ -17,7 +23,12 @@ class _Frozen(QuantizerBase):
         super().__init__()
         self.register_buffer("scale", encoding.scale.detach().clone())
         self.register_buffer("offset", encoding.offset.detach().clone())
+        self.dtype = encoding.scale.dtype
         self.qmin, self.qmax, self.symmetric = encoding.qmin, encoding.qmax, encoding.symmetry
+
+    def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> Self:
+        self.dtype = fn(torch.empty(0, dtype=self.dtype)).dtype
+        return super()._apply(fn, recurse)
 
     def is_initialized(self) -> bool:
         """Whether there is an encoding: always."""
@@ -44,5 +55,5 @@ class FrozenDequantize(_Frozen):
     """Turns stored codes into real values: the frozen quantizer of a weight or bias."""
 
     def forward(self, codes: torch.Tensor) -> torch.Tensor:
-        """Return the real values of an integer tensor, in the float type of scale."""
-        return functional.dequantize(codes, self.scale, self.offset)
+        """Return the real values of an integer tensor, in ``dtype``, the float type of the model."""
+        return functional.dequantize(codes, self.scale, self.offset).to(self.dtype)

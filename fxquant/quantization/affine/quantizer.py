@@ -127,9 +127,10 @@ class QuantizeDequantize(QuantizerBase):
     def set_range(self, min: torch.Tensor | float | None, max: torch.Tensor | float | None) -> None:
         """Write the range, each end of shape ``shape`` or a number; None leaves that end as it is."""
         with torch.no_grad():
-            for parameter, value in ((self.min, min), (self.max, max)):
+            for name, value in (("min", min), ("max", max)):
                 if value is not None:
-                    parameter.copy_(torch.as_tensor(value).expand(self.shape))
+                    getattr(self, name).copy_(torch.as_tensor(value).expand(self.shape))
+                    self._pristine.pop(name, None)
 
     def is_initialized(self) -> bool:
         """Whether both ends of the range were set since construction, in whatever way."""
@@ -182,11 +183,11 @@ class QuantizeDequantize(QuantizerBase):
         return [
             name
             for name, (parameter, version) in self._pristine.items()
-            if getattr(self, name) is parameter and parameter._version == version
+            if getattr(self, name) is parameter and _version(parameter) == version
         ]
 
     def _mark_pristine(self, names: Iterable[str]) -> None:
-        self._pristine = {name: (getattr(self, name), getattr(self, name)._version) for name in names}
+        self._pristine = {name: (getattr(self, name), _version(getattr(self, name))) for name in names}
 
     def _apply(self, *args: Any, **kwargs: Any) -> Self:
         unset = self._unset()
@@ -201,6 +202,11 @@ class QuantizeDequantize(QuantizerBase):
         unset = state.pop("_unset_names")
         super().__setstate__(state)  # type: ignore[no-untyped-call]  # torch is untyped here
         self._mark_pristine(unset)
+
+
+def _version(parameter: nn.Parameter) -> int:
+    """Return how often a parameter was written in place; tensors of inference mode do not count it."""
+    return 0 if parameter.is_inference() else parameter._version
 
 
 def _parse_grid(args: tuple[int | bool, ...], kwargs: dict[str, int | bool]) -> tuple[int, int, bool]:
