@@ -11,10 +11,10 @@ import torch
 from torch import fx, nn
 
 from fxquant.analysis import ParityReport, compare
-from fxquant.calibration import Signature, calibrate_graph, uncalibrated_layers
-from fxquant.errors import NotCalibratedError, OptionError, unknown_option
+from fxquant.calibration import Signature, calibrate_graph, given_inputs, uncalibrated_layers
+from fxquant.errors import ModelTypeError, NotCalibratedError, OptionError, unknown_option
 from fxquant.export import ExportedFiles, export_files
-from fxquant.graph import ModelRecord, Report, Stage, capture, get_record, set_record
+from fxquant.graph import ModelRecord, Report, Stage, capture, get_record, has_record, set_record
 from fxquant.passes import Pass, Pipeline, convert_pipeline, parse, prepare_pipeline
 from fxquant.targets import get_target
 
@@ -39,7 +39,8 @@ def prepare(
     Args:
         model: Any nn.Module whose forward can be traced symbolically; it is not modified.
         example_inputs: A tensor, a tuple of positional or a dict of keyword arguments that export may trace
-            the model with; None to take the first calibration batch.
+            the model with; None to take the first calibration batch. Optional inputs that are not among
+            them are fixed to their defaults.
         target: Name of the target: "tensorrt" or "onnxruntime".
         config: The passes to run instead of the target's own, as a Pipeline or its text.
         after_pass: Called with each pass and the graph after it, to print or check.
@@ -52,7 +53,11 @@ def prepare(
     """
     pipeline = prepare_pipeline(get_target(target)) if config is None else config
     pipeline = parse(pipeline) if isinstance(pipeline, str) else pipeline
-    gm = capture(model)
+    if has_record(model):
+        raise ModelTypeError(
+            "The model is prepared or quantized already.", remedy="Pass the float model it was made from."
+        )
+    gm = capture(model, given_inputs(model, example_inputs))
     example = None if example_inputs is None else Signature(gm).call(example_inputs)
     done = Report()
     pipeline.run(gm, done, after_pass)

@@ -6,7 +6,7 @@ import pickle
 import pytest
 
 from fxquant import errors
-from fxquant.errors import FxQuantError, MissingDependencyError, QuantizerError, unknown_option
+from fxquant.errors import FxQuantError, QuantizerError, unknown_option
 
 BUILT_INS = {
     "ModelTypeError": TypeError,
@@ -18,7 +18,6 @@ BUILT_INS = {
     "NotCalibratedError": RuntimeError,
     "QuantizerError": RuntimeError,
     "ExportError": RuntimeError,
-    "MissingDependencyError": ImportError,
 }
 COPIES = pytest.mark.parametrize(
     "duplicate", [copy.copy, lambda error: pickle.loads(pickle.dumps(error))], ids=["copy", "pickle"]
@@ -53,24 +52,12 @@ def test_the_message_says_what_where_and_what_to_do(layer: str | None, remedy: s
     assert (error.what, error.layer, error.remedy) == ("It broke.", layer, remedy)
 
 
-def test_a_missing_package_names_the_install_command() -> None:
-    error = MissingDependencyError("openvino", "openvino")
-    assert str(error) == "The package 'openvino' is not installed. Run: pip install 'fxquant[openvino]'"
-
-
 @COPIES
 def test_an_error_outlives_a_process_border(duplicate: object) -> None:
     error = duplicate(QuantizerError("It broke.", layer="conv", remedy="Mend it."))  # type: ignore[operator]
     assert type(error) is QuantizerError
     assert str(error) == "It broke. (layer 'conv') Mend it."
     assert (error.what, error.layer, error.remedy) == ("It broke.", "conv", "Mend it.")
-
-
-@pytest.mark.xfail(reason="defect: it is rebuilt from one argument and takes two", raises=TypeError)
-@COPIES
-def test_a_missing_package_error_outlives_a_process_border(duplicate: object) -> None:
-    error = MissingDependencyError("openvino", "openvino")
-    assert str(duplicate(error)) == str(error)  # type: ignore[operator]
 
 
 @pytest.mark.parametrize(

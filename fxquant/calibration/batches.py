@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
-from torch import fx
+from torch import fx, nn
 
 from fxquant.errors import BatchError
 from fxquant.graph import Example
@@ -21,15 +21,12 @@ class Signature:
     """
 
     def __init__(self, gm: fx.GraphModule) -> None:
-        inputs = gm.graph.find_nodes(op="placeholder")
-        self.names = [str(node.target) for node in inputs]
-        self.required = [str(node.target) for node in inputs if not node.args]
-        self._defaults = {str(node.target): node.args[0] for node in inputs if node.args}
+        self.names = [str(node.target) for node in gm.graph.find_nodes(op="placeholder")]
 
     def bind(self, example: Example) -> dict[str, Any]:
-        """Return the value of every input of a call, by name, in order; defaults where nothing is given."""
+        """Return the value of every input of a call, by name, in order."""
         given = dict(zip(self.names, example.args, strict=False)) | example.kwargs
-        return {name: given.get(name, self._defaults.get(name)) for name in self.names}
+        return {name: given[name] for name in self.names}
 
     def call(self, batch: object) -> Example:
         """Return the call of the model that a batch stands for.
@@ -50,8 +47,6 @@ class Signature:
             return self._checked(Example(kwargs=kept))
         if isinstance(batch, tuple | list):
             has_label = len(batch) == len(self.names) + 1
-            if len(batch) > len(self.required) and not has_label and len(self.names) > len(self.required):
-                self._refuse_ambiguous(batch)
             return self._checked(Example(args=tuple(batch[:-1] if has_label else batch)))
         raise BatchError(
             f"A batch must be a tensor, a tuple or a dict, not {type(batch).__name__}.",
@@ -66,20 +61,24 @@ class Signature:
                 remedy=f"Its inputs are: {', '.join(self.names)}.",
             )
         given = {*self.names[: len(example.args)], *example.kwargs}
-        missing = [name for name in self.required if name not in given]
+        missing = [name for name in self.names if name not in given]
         if missing or len(example.args) > len(self.names):
             raise BatchError(
                 f"A batch of {len(given)} value(s) does not fit the inputs: {', '.join(self.names)}.",
-                remedy="Yield what the model's forward takes, optionally followed by a label.",
+                remedy="Yield what forward takes, maybe followed by a label. An optional input has its "
+                "default unless prepare's example_inputs give it.",
             )
         return example
 
-    def _refuse_ambiguous(self, batch: tuple[Any, ...] | list[Any]) -> None:
-        optional = [name for name in self.names if name not in self.required]
-        raise BatchError(
-            f"The last of {len(batch)} values may be a label or the optional input '{optional[0]}'.",
-            remedy="Yield dicts with the input names as keys.",
-        )
+
+def given_inputs(model: nn.Module, example_inputs: object) -> list[str]:
+    """Return the names of the inputs that example inputs give; none where there are no example inputs."""
+    if isinstance(example_inputs, Mapping):
+        return [str(name) for name in example_inputs]
+    if example_inputs is None or not isinstance(model, nn.Module):
+        return []
+    count = len(example_inputs) if isinstance(example_inputs, tuple | list) else 1
+    return list(inspect.signature(model.forward).parameters)[:count]
 
 
 def calls_of(batches: object, signature: Signature) -> Iterator[Example]:

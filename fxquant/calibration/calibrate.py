@@ -1,7 +1,7 @@
 """calibrate_graph: find the range of every quantizer of a prepared model from data."""
 
 import logging
-from collections.abc import Iterator, Sized
+from collections.abc import Collection, Iterator, Sized
 from dataclasses import replace
 
 import torch
@@ -14,6 +14,7 @@ from fxquant.calibration.interpreter import CalibrationInterpreter, quantizer_si
 from fxquant.errors import BatchError, NonFiniteError
 from fxquant.graph import Example, Stage, get_record, set_record
 from fxquant.graph.annotations import TENSOR, layer_of
+from fxquant.graph.edit import bypass
 from fxquant.quantization.affine import QuantizeDequantize
 
 log = logging.getLogger(__name__)
@@ -76,7 +77,17 @@ def _observe(gm: fx.GraphModule, sites: _Sites, batches: object) -> Example:
             "The data holds no batch.",
             remedy="Pass a list or DataLoader; a generator that was used up before gives nothing again.",
         )
+    _remove_quantizers(gm, interpreter.integer_sites)
     return first
+
+
+def _remove_quantizers(gm: fx.GraphModule, sites: Collection[fx.Node]) -> None:
+    """Remove the quantizers of tensors that turned out to hold integers or booleans, such as masks."""
+    for node in sites:
+        bypass(gm, node, node.all_input_nodes[0])
+    if sites:
+        gm.delete_all_unused_submodules()
+        gm.recompile()
 
 
 def _run(interpreter: CalibrationInterpreter, signature: Signature, example: Example, index: int) -> None:

@@ -20,24 +20,36 @@ class CalibrationInterpreter(fx.Interpreter):
     Args:
         gm: The prepared model.
         chosen: The quantizers that observe.
+
+    Attributes:
+        integer_sites: Calls of quantizers that were given something else than a float tensor.
     """
+
+    _node: fx.Node
 
     def __init__(self, gm: fx.GraphModule, chosen: set[QuantizeDequantize]) -> None:
         super().__init__(gm)
         self._chosen = chosen
-        self.layer = ""
+        self.integer_sites: set[fx.Node] = set()
 
     def run_node(self, n: fx.Node) -> Any:
-        self.layer = layer_of(n)
+        self._node = n
         return super().run_node(n)
+
+    @property
+    def layer(self) -> str:
+        """The user's layer of the node that ran last."""
+        return layer_of(self._node)
 
     def call_module(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         module = self.fetch_attr(target)
         if isinstance(module, QuantizerBase):
-            tensor: torch.Tensor = args[0]
-            if module in self._chosen and tensor.is_floating_point():
-                module.encoding_analyzer.update_stats(tensor)
-            return tensor
+            value = args[0]
+            if not isinstance(value, torch.Tensor) or not value.is_floating_point():
+                self.integer_sites.add(self._node)
+            elif module in self._chosen:
+                module.encoding_analyzer.update_stats(value)
+            return value
         if isinstance(module, QuantizationMixin):
             return module.float_forward(*args, **kwargs)
         return super().call_module(target, args, kwargs)

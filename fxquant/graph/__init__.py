@@ -1,7 +1,7 @@
 """Graphs: capture, text, edits and checks; torch.fx and nothing else."""
 
 from fxquant.graph.capture import capture
-from fxquant.graph.record import Example, ModelRecord, Stage, get_record, set_record
+from fxquant.graph.record import Example, ModelRecord, Stage, get_record, has_record, set_record
 from fxquant.graph.report import Report, Site
 from fxquant.graph.text import graph_text
 from fxquant.graph.verify import verify_graph
@@ -15,6 +15,7 @@ __all__ = [
     "capture",
     "get_record",
     "graph_text",
+    "has_record",
     "set_record",
     "verify_graph",
 ]

@@ -1,11 +1,12 @@
 """Edits of a graph that keep node.meta and the user's layer names."""
 
-import operator
 import re
 from collections.abc import Callable
 
+import torch
 from torch import fx, nn
 
+from fxquant.graph.aliases import writes_in_place
 from fxquant.graph.annotations import LAYER, layer_of
 
 
@@ -42,8 +43,7 @@ def remove_dead_code(gm: fx.GraphModule) -> None:
     """Erase nodes that nothing reads and that write nothing: in-place methods and item assignment stay."""
 
     def has_effect(node: fx.Node) -> bool:
-        writes_in_place = node.op == "call_method" and str(node.target).endswith("_")
-        return writes_in_place or node.target is operator.setitem or node.is_impure()
+        return writes_in_place(gm, node) or node.is_impure()
 
     gm.graph.eliminate_dead_code(has_effect)
 
@@ -59,15 +59,34 @@ def callers(gm: fx.GraphModule, chosen: Callable[[nn.Module], bool]) -> dict[int
     return calls
 
 
+def add_buffer(gm: fx.GraphModule, name: str, tensor: torch.Tensor) -> str:
+    """Add a buffer at the root, its name made unique with a number; return the name it got."""
+    free, count = name, 1
+    while _exists(gm, free):
+        free, count = f"{name}_{count}", count + 1
+    gm.register_buffer(free, tensor)
+    return free
+
+
+def keep_float(gm: fx.GraphModule, path: str) -> None:
+    """Let constants that read a parameter read a copy, before a pass changes the parameter itself."""
+    readers = [node for node in gm.graph.find_nodes(op="get_attr") if node.target == path]
+    if readers:
+        module, _, name = path.rpartition(".")
+        value = getattr(gm.get_submodule(module), name)
+        copied = add_buffer(gm, identifier(path), value.detach().clone())
+        for node in readers:
+            node.target = copied
+
+
 def identifier(name: str) -> str:
     """Return a name with everything that cannot stand in an attribute path replaced by an underscore."""
     return re.sub(r"\W", "_", name)
 
 
 def _exists(gm: fx.GraphModule, path: str) -> bool:
+    *rooms, name = path.split(".")
     module: object = gm
-    for name in path.split("."):
-        if not hasattr(module, name):
-            return False
-        module = getattr(module, name)
-    return True
+    for room in rooms:
+        module = getattr(module, room, None)
+    return hasattr(module, name) or hasattr(nn.Module(), name)

@@ -61,13 +61,18 @@ def set_record(gm: fx.GraphModule, record: ModelRecord) -> None:
     object.__setattr__(gm, _ATTRIBUTE, gm.meta[_KEY])
 
 
+def has_record(model: object) -> bool:
+    """Whether a model was prepared or quantized."""
+    return isinstance(model, fx.GraphModule) and isinstance(_record(model), ModelRecord)
+
+
 def get_record(gm: object, *stages: Stage) -> ModelRecord:
     """Return the record of a model that must be at one of the stages, its nodes' notes restored.
 
     Raises:
         ModelTypeError: If it is something else.
     """
-    record = gm.meta.get(_KEY, getattr(gm, _ATTRIBUTE, None)) if isinstance(gm, fx.GraphModule) else None
+    record = _record(gm) if isinstance(gm, fx.GraphModule) else None
     if (
         not isinstance(gm, fx.GraphModule)
         or not isinstance(record, ModelRecord)
@@ -81,6 +86,10 @@ def get_record(gm: object, *stages: Stage) -> ModelRecord:
         )
     restore_annotations(gm, record.annotations)
     return record
+
+
+def _record(gm: fx.GraphModule) -> object:
+    return gm.meta.get(_KEY, getattr(gm, _ATTRIBUTE, None))
 
 
 _VERBS = {Stage.PREPARED: "prepare(model)", Stage.QUANTIZED: "convert(prepared)"}

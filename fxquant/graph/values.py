@@ -1,5 +1,7 @@
 """What a node means: its op, the kind of value it gives, its operands."""
 
+import builtins
+
 import torch
 from torch import fx
 
@@ -7,12 +9,15 @@ from fxquant.ops import Op, Operand, Returns, Role, op_of_function, op_of_method
 from fxquant.quantization import QuantizerBase
 
 _CALLS = ("call_module", "call_function", "call_method")
+_PLAIN_MODULES = ("_operator", "builtins", "math")  # their functions take numbers as well as tensors
 
 
 def op_of(gm: fx.GraphModule, node: fx.Node) -> Op | None:
     """Return the op table's row for a node; None for inputs, outputs, constants, quantizers, unknown ops."""
     if node.op == "call_module":
         return op_of_module(gm.get_submodule(str(node.target)))
+    if node.target is builtins.getattr:
+        return op_of_method(str(node.args[1]))
     if node.op == "call_function":
         return op_of_function(node.target)  # type: ignore[arg-type]  # fx: a callable for call_function
     if node.op == "call_method":
@@ -38,21 +43,33 @@ def is_constant(node: fx.Node) -> bool:
 def returns(gm: fx.GraphModule, node: fx.Node) -> Returns:
     """Return the kind of value a node gives, as far as the graph alone tells.
 
-    A call gives a tensor unless the op table says otherwise or all it reads are numbers and shapes.
+    A call gives a tensor unless the op table says otherwise, or it is arithmetic on numbers and shapes only.
     """
-    if node.op in ("placeholder", "output"):
-        return Returns.TENSOR
+    waiting, seen = [node], {node}
+    while waiting:
+        current = waiting.pop()
+        kind = _kind(gm, current)
+        if kind is Returns.TUPLE and current is node:
+            return kind
+        if kind in (Returns.TENSOR, Returns.TUPLE):
+            return Returns.TENSOR
+        new = [] if kind is Returns.VALUE else [n for n in current.all_input_nodes if n not in seen]
+        waiting += new
+        seen.update(new)
+    return Returns.VALUE
+
+
+def _kind(gm: fx.GraphModule, node: fx.Node) -> Returns | None:
+    """Return the kind of value of one node; None where it depends on what the node reads."""
+    if node.op == "placeholder":
+        return Returns.VALUE if node.args and isinstance(node.args[0], int | float | str) else Returns.TENSOR
     if node.op == "get_attr":
-        is_tensor = isinstance(attribute(gm, node), torch.Tensor)
-        return Returns.TENSOR if is_tensor else Returns.VALUE
+        return Returns.TENSOR if isinstance(attribute(gm, node), torch.Tensor) else Returns.VALUE
     op = op_of(gm, node)
     if op is not None and op.returns is not Returns.TENSOR:
         return op.returns
-    if node.op == "call_module":
-        return Returns.TENSOR
-    operands = node.all_input_nodes
-    is_value = bool(operands) and all(returns(gm, operand) is Returns.VALUE for operand in operands)
-    return Returns.VALUE if is_value else Returns.TENSOR
+    is_plain = node.op == "call_method" or getattr(node.target, "__module__", "") in _PLAIN_MODULES
+    return None if is_plain and node.all_input_nodes else Returns.TENSOR
 
 
 def attribute(gm: fx.GraphModule, node: fx.Node) -> object:

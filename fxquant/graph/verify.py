@@ -10,7 +10,7 @@ def verify_graph(gm: fx.GraphModule) -> None:
     """Check that a graph is well formed.
 
     fx's own lint passes; there is exactly one output; every call of a module and every constant finds what
-    it names; nothing but an input is unused without having an effect.
+    it names.
 
     Raises:
         GraphError: If it is not; it names the node's layer.

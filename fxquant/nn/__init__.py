@@ -1,7 +1,7 @@
 """Quantized modules: torch modules that hold quantizers for inputs, outputs and parameters."""
 
 from fxquant.nn import custom
-from fxquant.nn.mixin import QuantizationMixin, quantized_class_of
+from fxquant.nn.mixin import QuantizationMixin, computes_like, quantized_class_of
 from fxquant.nn.pooling import (
     QuantizedAdaptiveAvgPool1d,
     QuantizedAdaptiveAvgPool2d,
@@ -43,6 +43,7 @@ __all__ = [
     "QuantizedMaxPool1d",
     "QuantizedMaxPool2d",
     "QuantizedMaxPool3d",
+    "computes_like",
     "custom",
     "quantized_class_of",
 ]

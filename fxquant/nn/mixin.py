@@ -1,10 +1,12 @@
 """QuantizationMixin: what makes a torch module a quantized module."""
 
+import inspect
 from collections.abc import Callable
 from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import nn
+from torch.nn.utils import parametrize
 
 from fxquant.errors import ModelTypeError
 from fxquant.quantization import AffineEncoding
@@ -62,7 +64,7 @@ class QuantizationMixin(nn.Module):
             ModelTypeError: If the module's class has no quantized class.
         """
         quantized_class = quantized_class_of(type(module))
-        if quantized_class is None:
+        if quantized_class is None or parametrize.is_parametrized(module):
             raise ModelTypeError(
                 f"There is no quantized class for {type(module).__name__}.",
                 remedy="Register one with @QuantizationMixin.implements(...).",
@@ -76,6 +78,7 @@ class QuantizationMixin(nn.Module):
 
     def forward(self, *inputs: Any, **kwargs: Any) -> Any:
         """Run the module on quantized inputs and parameters, and quantize what it returns."""
+        inputs, kwargs = self._by_position(inputs, kwargs)
         quantized = [
             _apply(quantizer, x) for quantizer, x in zip(self.input_quantizers, inputs, strict=False)
         ]
@@ -84,8 +87,23 @@ class QuantizationMixin(nn.Module):
         return _apply(self.output_quantizers[0], output)
 
     def float_forward(self, *inputs: Any, **kwargs: Any) -> Any:
-        """Run the module in float, as if it had no quantizer."""
-        return self.compute({name: getattr(self, name) for name in self.param_quantizers}, *inputs, **kwargs)
+        """Run the module in float, as if it had no quantizer; frozen parameters give the values they have."""
+        inputs, kwargs = self._by_position(inputs, kwargs)
+        frozen = {n for n, q in self.param_quantizers.items() if isinstance(q, FrozenDequantize)}
+        parameters = {
+            name: self.quantized_parameter(name) if name in frozen else getattr(self, name)
+            for name in self.param_quantizers
+        }
+        return self.compute(parameters, *inputs, **kwargs)
+
+    def _by_position(
+        self, inputs: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Return the arguments with those given by keyword at their position, where they have one."""
+        if not kwargs:
+            return inputs, kwargs
+        bound = inspect.signature(self.original_class.forward).bind(self, *inputs, **kwargs)
+        return bound.args[1:], bound.kwargs
 
     def compute(self, parameters: dict[str, torch.Tensor | None], *inputs: Any, **kwargs: Any) -> Any:
         """Run the original module's arithmetic with the parameters given instead of its own.
@@ -117,9 +135,14 @@ def quantized_class_of(module_class: type[nn.Module]) -> type[QuantizationMixin]
     for base in module_class.__mro__:
         quantized = QuantizationMixin.quantized_classes.get(base)
         if quantized is not None:
-            is_overridden = module_class.forward is not quantized.original_class.forward
-            return None if is_overridden else quantized
+            return quantized if computes_like(module_class, base) else None
     return None
+
+
+def computes_like(module_class: type[nn.Module], base: type[nn.Module]) -> bool:
+    """Whether a subclass runs the arithmetic of its base: it overrides none of the methods that hold it."""
+    methods = ("forward", "_conv_forward")
+    return all(getattr(module_class, name, None) is getattr(base, name, None) for name in methods)
 
 
 def _apply(quantizer: nn.Module | None, value: Any) -> Any:

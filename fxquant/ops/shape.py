@@ -1,6 +1,5 @@
 """Rows of ops that move, join or pick values, and of those that ask for a shape."""
 
-import builtins
 import operator
 
 import torch
@@ -33,12 +32,13 @@ SHAPE = (
         functions=(torch.flatten,),
         methods=("flatten", "unflatten"),
         output=_LIKE,
+        is_flatten=True,
         onnx="Reshape",
     ),
     Op(
         name="transpose",
         functions=(torch.permute, torch.transpose, torch.t, torch.movedim),
-        methods=("permute", "transpose", "t", "movedim"),
+        methods=("permute", "transpose", "t", "movedim", "T", "mT", "H", "mH"),
         output=_LIKE,
         onnx="Transpose",
     ),
@@ -134,8 +134,7 @@ SHAPE = (
     ),
     Op(
         name="shape",
-        functions=(builtins.getattr,),
-        methods=("size", "dim", "numel"),
+        methods=("size", "dim", "numel", "shape", "ndim", "dtype", "device"),
         output=OutputRange.FLOAT,
         returns=Returns.VALUE,
         onnx="Shape",

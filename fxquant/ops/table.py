@@ -6,7 +6,7 @@ from typing import Any
 from torch import nn
 
 from fxquant.errors import unknown_option
-from fxquant.nn import QuantizationMixin
+from fxquant.nn import QuantizationMixin, computes_like
 from fxquant.ops.elementwise import ELEMENTWISE
 from fxquant.ops.normalization import NORMALIZATION
 from fxquant.ops.op import Op
@@ -41,8 +41,8 @@ def op_of_module(module: nn.Module) -> Op | None:
     base = next((base for base in type(module).__mro__ if base in _BY_MODULE), None)
     if base is None:
         return None
-    computes_the_same = type(module).forward is base.forward or isinstance(module, QuantizationMixin)
-    return _BY_MODULE[base] if computes_the_same else None
+    has_row = isinstance(module, QuantizationMixin) or computes_like(type(module), base)
+    return _BY_MODULE[base] if has_row else None
 
 
 def op_of_function(function: Callable[..., Any]) -> Op | None:

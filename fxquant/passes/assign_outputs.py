@@ -55,6 +55,7 @@ class AssignOutputs(Pass):
                 held = assignment_of(end)
                 assert held is not None
                 assign(end, replace(held, output=activation_spec(gm, end, target)))
+                self.applied(gm, end, report, "its kernel hands out integers")
             elif assignment.rule.placement is Placement.COPY:
                 _follow(gm, node, assignment)
         return False

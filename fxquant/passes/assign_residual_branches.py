@@ -39,7 +39,7 @@ class AssignResidualBranches(Pass):
             if assignment is None or not assignment.rule.is_residual or not assignment.inputs:
                 continue
             backed = [value for value in node.all_input_nodes if _is_backed(value)]
-            if not backed or assignment.rule.output is OutputRule.NEVER:
+            if not backed or len(node.all_input_nodes) < 2 or assignment.rule.output is OutputRule.NEVER:
                 continue
             fused = max(backed, key=lambda value: _depth(value, node, order))
             inputs = {name: spec for name, spec in assignment.inputs.items() if name != fused.name}

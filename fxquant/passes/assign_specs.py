@@ -11,6 +11,7 @@ After::
 
 from dataclasses import dataclass, replace
 
+import torch
 from torch import fx
 
 from fxquant.graph import Report
@@ -56,6 +57,7 @@ class AssignSpecs(Pass):
                 self.applied(gm, node, report, rule.why)
             elif rule.placement is Placement.COPY or _fuses(node, rule):
                 assign(node, Assignment(rule=rule))
+                self.applied(gm, node, report, rule.why)
             elif rule.placement is Placement.EPILOGUE:
                 self.declined(gm, node, report, "there is no integer op before it to fuse with")
             else:
@@ -68,7 +70,8 @@ def _integer(gm: fx.GraphModule, node: fx.Node, op: Op, rule: Rule, target: Targ
     constant_axes = {operand_of(node, operand): operand for operand in op.operands if operand.index < 2}
     for value in activations_of(gm, node, op):
         operand = constant_axes.get(value)
-        is_weight = is_constant(value) and operand is not None and operand.channel_axis is not None
+        has_channels = operand is not None and operand.channel_axis is not None
+        is_weight = has_channels and is_constant(value) and _rank(gm, value) > 1
         specs[value.name] = (
             _weight_spec(rule, target, operand) if is_weight else activation_spec(gm, value, target)
         )
@@ -98,8 +101,9 @@ def _refusal(gm: fx.GraphModule, node: fx.Node, op: Op, rule: Rule) -> str:
             return f"its class {type(module).__name__} has no quantized class"
     operands = activations_of(gm, node, op)
     constants = [value for value in operands if is_constant(value)]
-    if len(operands) < len(op.activations) and any(_is_number(operand_of(node, o)) for o in op.activations):
-        return "an operand is a Python number, which is folded into the float op"
+    given = [operand_of(node, operand) for operand in op.activations]
+    if any(_is_number(gm, value) for value in given):
+        return "P06: an operand is a number"
     if constants and not rule.allows_constants:
         return "P06: an operand is a constant"
     if any(not _is_float(gm, value) for value in constants):
@@ -114,10 +118,16 @@ def _fuses(node: fx.Node, rule: Rule) -> bool:
     return placement_of(node.all_input_nodes[0]) in (Placement.INTEGER, Placement.EPILOGUE)
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float)
+def _is_number(gm: fx.GraphModule, value: object) -> bool:
+    is_computed = isinstance(value, fx.Node) and returns(gm, value) is Returns.VALUE
+    return is_computed or isinstance(value, int | float)
+
+
+def _rank(gm: fx.GraphModule, constant: fx.Node) -> int:
+    tensor = attribute(gm, constant)
+    return tensor.dim() if isinstance(tensor, torch.Tensor) else 0
 
 
 def _is_float(gm: fx.GraphModule, node: fx.Node) -> bool:
     tensor = attribute(gm, node)
-    return bool(getattr(tensor, "is_floating_point", lambda: False)())
+    return isinstance(tensor, torch.Tensor) and tensor.is_floating_point()

@@ -45,10 +45,9 @@ class Pass(ABC):
         verify_graph(gm)
         has_changed = self.rewrite(gm, report)
         if has_changed:
-            remove_dead_code(gm)
-            gm.graph.lint()
-            gm.recompile()
             verify_graph(gm)
+            remove_dead_code(gm)
+            gm.recompile()
         return has_changed
 
     @abstractmethod

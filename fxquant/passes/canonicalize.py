@@ -1,8 +1,8 @@
-"""Canonicalize: turn in-place ops into their out-of-place form.
+"""Canonicalize: one form for each call: out of place, and layers called by position.
 
 Before::
 
-    relu = ReLU[relu](x)          # inplace=True
+    relu = ReLU[relu](input=x)    # inplace=True
     add_ = .add_(relu, y)
     return relu
 
@@ -13,75 +13,81 @@ After::
     return add_
 """
 
+import inspect
 from dataclasses import dataclass
 
 from torch import fx
 
 from fxquant.graph import Report
-from fxquant.graph.values import is_call, op_of
-from fxquant.ops import OutputRange, op_of_method
+from fxquant.graph.aliases import Aliases, out_of_place, writes_in_place
+from fxquant.graph.values import is_constant, returns
+from fxquant.ops import Returns, op_of_module
 from fxquant.passes.base import Changes, Pass
 
 
 @dataclass(frozen=True)
 class Canonicalize(Pass):
-    """Turn in-place ops into their out-of-place form, so that a node's value never changes."""
+    """Turn in-place ops into their out-of-place form, so that a node's value never changes.
+
+    Layers called by keyword are called by position.
+    """
 
     name = "canonicalize"
     changes = Changes.STRUCTURE
 
     def rewrite(self, gm: fx.GraphModule, report: Report) -> bool:
+        aliases = Aliases(gm)
         order = {node: index for index, node in enumerate(gm.graph.nodes)}
-        has_changed = False
-        for node in gm.graph.nodes:
-            if not is_call(node) or not _is_in_place(gm, node):
+        moved = [_call_by_position(gm, node) for node in gm.graph.nodes]
+        has_changed = any(moved)
+        # found before any is changed: a module's flag serves all its calls
+        for node in [node for node in gm.graph.nodes if writes_in_place(gm, node)]:
+            reason = _refusal(node, aliases, order)
+            if reason:
+                self.declined(gm, node, report, reason)
                 continue
-            written = node.args[0] if node.args else None
-            if not isinstance(written, fx.Node) or _has_live_alias(gm, written, node, order):
-                self.declined(gm, node, report, "it writes into a tensor that is also seen through a view")
-                continue
-            for user in list(written.users):
-                if order[user] > order[node]:
-                    user.replace_input_with(written, node)
+            if returns(gm, node) is not Returns.VALUE:  # a number is never written into
+                for user in list(node.all_input_nodes[0].users):
+                    if order[user] > order[node]:
+                        user.replace_input_with(node.all_input_nodes[0], node)
             _make_out_of_place(gm, node)
             self.applied(gm, node, report, "made out of place")
             has_changed = True
         return has_changed
 
 
-def _is_in_place(gm: fx.GraphModule, node: fx.Node) -> bool:
-    if node.op == "call_module":
-        return bool(getattr(gm.get_submodule(str(node.target)), "inplace", False))
-    if node.op == "call_method":
-        return _out_of_place_method(str(node.target)) is not None
-    return bool(node.kwargs.get("inplace", False))
-
-
-def _out_of_place_method(method: str) -> str | None:
-    plain = method[:-1]
-    is_known = method.endswith("_") and not method.endswith("__") and op_of_method(plain) is not None
-    return plain if is_known else None
+def _refusal(node: fx.Node, aliases: Aliases, order: dict[fx.Node, int]) -> str:
+    """Return why an in-place call has to stay; empty if it can be replaced."""
+    written = node.args[0] if node.args else None
+    if not isinstance(written, fx.Node):
+        return "it does not name what it writes into by position"
+    if node.op != "call_module" and out_of_place(node) is None:
+        return "it has no out-of-place form"
+    if is_constant(aliases.root(written)):
+        return "it writes into a buffer of the model"
+    others = [other for other in aliases.of(written) if other is not written and other is not node]
+    if any(order[user] > order[node] for other in others for user in other.users):
+        return "it writes into a tensor that is also seen through a view"
+    return ""
 
 
 def _make_out_of_place(gm: fx.GraphModule, node: fx.Node) -> None:
     if node.op == "call_module":
         gm.get_submodule(str(node.target)).inplace = False  # type: ignore[assignment]  # a plain flag of torch.nn
-    elif node.op == "call_method":
-        node.target = str(node.target)[:-1]
-    else:
+        return
+    node.target = out_of_place(node)  # type: ignore[assignment]  # not None: checked by _refusal
+    if "inplace" in node.kwargs:
         node.update_kwarg("inplace", False)
 
 
-def _has_live_alias(gm: fx.GraphModule, written: fx.Node, at: fx.Node, order: dict[fx.Node, int]) -> bool:
-    """Whether a view of the written tensor, or the tensor it is a view of, is read after the write."""
-
-    def is_view(node: fx.Node) -> bool:
-        op = op_of(gm, node)
-        return op is not None and op.output is OutputRange.LIKE_INPUT
-
-    def is_read_later(node: fx.Node) -> bool:
-        return any(order[user] > order[at] for user in node.users)
-
-    views = [user for user in written.users if order[user] < order[at] and is_view(user)]
-    bases = written.all_input_nodes if is_view(written) else []
-    return any(is_read_later(node) for node in [*views, *bases])
+def _call_by_position(gm: fx.GraphModule, node: fx.Node) -> bool:
+    """Pass the keyword arguments of a layer of the op table by position, where they come first."""
+    if node.op != "call_module" or not node.kwargs:
+        return False
+    module = gm.get_submodule(str(node.target))
+    if op_of_module(module) is None:
+        return False
+    bound = inspect.signature(module.forward).bind(*node.args, **node.kwargs)
+    has_changed = len(bound.args) > len(node.args)
+    node.args, node.kwargs = bound.args, bound.kwargs
+    return has_changed

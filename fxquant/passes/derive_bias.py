@@ -17,15 +17,14 @@ import torch
 from torch import fx
 
 from fxquant.graph import Report
-from fxquant.graph.edit import callers
-from fxquant.graph.values import is_quantizer
+from fxquant.graph.edit import callers, keep_float
+from fxquant.graph.values import is_quantizer, op_of
 from fxquant.nn import QuantizationMixin
 from fxquant.passes.base import Changes, Pass
 from fxquant.quantization import AffineEncoding
 from fxquant.quantization.affine import QuantizeDequantize
 
 _INT32 = -(2**31), 2**31 - 1
-_LARGEST_BIAS = 2**31 - 2**15  # leaves room in the accumulator for the products
 
 
 @dataclass(frozen=True)
@@ -43,8 +42,18 @@ class DeriveBias(Pass):
             module = gm.get_submodule(str(node.target))
             assert isinstance(module, QuantizationMixin)
             quantizer = dict(module.param_quantizers.items()).get("weight")
-            bias = module._parameters.get("bias")
-            if bias is None or not isinstance(quantizer, QuantizeDequantize):
+            op, bias, weight = (
+                op_of(gm, node),
+                module._parameters.get("bias"),
+                module._parameters.get("weight"),
+            )
+            if (
+                op is None
+                or op.weight is None
+                or bias is None
+                or weight is None
+                or not isinstance(quantizer, QuantizeDequantize)
+            ):
                 continue
             sources = {_source(gm, call) for call in calls}
             if len(sources) > 1 or None in sources:
@@ -53,9 +62,10 @@ class DeriveBias(Pass):
                 )
                 continue
             source = gm.get_submodule(str(sources.pop())).get_encodings()  # type: ignore[operator]  # a quantizer
-            _make_room(quantizer, source, bias)
-            encoding = _bias_encoding(quantizer, source)
-            module.freeze_parameter("bias", encoding)
+            _make_room(quantizer, source, weight, bias, op.weight.channel_axis or 0)
+            for path in {str(call.target) for call in calls}:
+                keep_float(gm, f"{path}.bias")
+            module.freeze_parameter("bias", _bias_encoding(quantizer, source))
             self.applied(gm, node, report, "bias as int32 at scale_input * scale_weight")
             has_changed = True
         return has_changed
@@ -63,8 +73,8 @@ class DeriveBias(Pass):
 
 def _source(gm: fx.GraphModule, call: fx.Node) -> str | None:
     """Return the path of the quantizer that feeds a call; None if none does."""
-    operand = call.args[0] if call.args else None
-    return str(operand.target) if isinstance(operand, fx.Node) and is_quantizer(gm, operand) else None
+    operand = call.all_input_nodes[0]
+    return str(operand.target) if is_quantizer(gm, operand) else None
 
 
 def _bias_encoding(quantizer: QuantizeDequantize, source: AffineEncoding) -> AffineEncoding:
@@ -75,10 +85,21 @@ def _bias_encoding(quantizer: QuantizeDequantize, source: AffineEncoding) -> Aff
     return AffineEncoding(scale, torch.zeros_like(scale), *_INT32, True)
 
 
-def _make_room(quantizer: QuantizeDequantize, source: AffineEncoding, bias: torch.Tensor) -> None:
-    """Widen the weight ranges of channels whose bias would not fit into int32, such as channels of zeros."""
-    scale = _bias_encoding(quantizer, source).scale
-    excess = (bias.detach().abs() / scale / _LARGEST_BIAS).clamp_min(1.0)
-    factor = excess.amax() if scale.dim() == 0 else excess
-    factor = factor.reshape(quantizer.shape)
-    quantizer.set_range(quantizer.min.detach() * factor, quantizer.max.detach() * factor)
+def _make_room(
+    quantizer: QuantizeDequantize, source: AffineEncoding, weight: torch.Tensor, bias: torch.Tensor, axis: int
+) -> None:
+    """Widen the weight ranges of channels whose accumulator would not fit into int32.
+
+    The accumulator holds the bias codes and at most (qmax - qmin) * sum(|weight codes|); both shrink as the
+    weight's scale grows. A channel of tiny weights with a large bias needs it.
+    """
+    encoding = quantizer.get_encodings()
+    assert encoding is not None
+    real = bias.detach().abs().double() / source.scale.double()
+    magnitudes = weight.detach().abs().double().transpose(0, axis).flatten(1).sum(1)
+    magnitudes = magnitudes if len(magnitudes) == len(real) else magnitudes.amax()
+    largest = (real + (source.qmax - source.qmin) * magnitudes) / _INT32[1]
+    needed = largest.amax() if encoding.scale.numel() == 1 else largest
+    factor = (needed.reshape(encoding.scale.shape) / encoding.scale.double()).clamp_min(1.0)
+    widened = factor.to(encoding.scale.dtype) * torch.where(factor > 1.0, 1.0 + 2.0**-20, 1.0)  # rounds up
+    quantizer.set_range(quantizer.min.detach() * widened, quantizer.max.detach() * widened)

@@ -22,6 +22,7 @@ from torch import fx, nn
 from fxquant.graph import Report
 from fxquant.graph.edit import bypass, callers
 from fxquant.graph.values import op_of
+from fxquant.ops import OutputRange
 from fxquant.passes.base import Changes, Pass
 
 _BatchNorm = nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d
@@ -42,7 +43,7 @@ class FoldBatchNorm(Pass):
             norm = gm.get_submodule(str(node.target)) if node.op == "call_module" else None
             if not isinstance(norm, _BatchNorm):
                 continue
-            producer = node.args[0]
+            producer = node.all_input_nodes[0] if node.all_input_nodes else None
             reason = _refusal(gm, norm, producer, calls)
             if reason or not isinstance(producer, fx.Node):
                 self.declined(gm, node, report, reason)
@@ -72,9 +73,28 @@ def _refusal(gm: fx.GraphModule, norm: _BatchNorm, producer: object, calls: dict
         return f"the output of '{producer.target}' is read elsewhere too"
     if len(calls[id(layer)]) > 1 or len(calls[id(norm)]) > 1:
         return f"'{producer.target}' or the batch norm is called more than once"
-    if isinstance(layer, nn.Linear) and not isinstance(norm, nn.BatchNorm1d):
-        return "its channel axis is not the layer's output axis"
+    if isinstance(layer, nn.Linear) and not _is_matrix(gm, producer):
+        return "the linear layer's input may have more than two dimensions, of which the second is normalized"
+    constants = {str(constant.target) for constant in gm.graph.find_nodes(op="get_attr")}
+    if constants & {f"{producer.target}.weight", f"{producer.target}.bias"}:
+        return f"the weight of '{producer.target}' is read elsewhere too"
     return ""
+
+
+def _is_matrix(gm: fx.GraphModule, node: fx.Node) -> bool:
+    """Whether a tensor surely has two dimensions: it comes from a flatten(x, 1), maybe through layers."""
+    while node.all_input_nodes:
+        op = op_of(gm, node)
+        if op is None or len(node.all_input_nodes) > 1:
+            return False
+        if op.is_flatten:
+            module = gm.get_submodule(str(node.target)) if node.op == "call_module" else None
+            is_default = isinstance(module, nn.Flatten) and (module.start_dim, module.end_dim) == (1, -1)
+            return is_default or (module is None and node.args[1:] == (1,) and not node.kwargs)
+        if op.output is OutputRange.LIKE_INPUT:
+            return False
+        node = node.all_input_nodes[0]
+    return False
 
 
 def _fold(layer: nn.Module, norm: _BatchNorm, axis: int) -> None:

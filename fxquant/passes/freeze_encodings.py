@@ -19,7 +19,7 @@ from torch import fx
 from fxquant.errors import NotCalibratedError
 from fxquant.graph import Report
 from fxquant.graph.annotations import layer_of
-from fxquant.graph.edit import callers, set_module
+from fxquant.graph.edit import add_buffer, callers, identifier, keep_float, set_module
 from fxquant.graph.values import attribute, is_constant
 from fxquant.nn import QuantizationMixin
 from fxquant.passes.base import Changes, Pass
@@ -40,15 +40,19 @@ class FreezeEncodings(Pass):
         for calls in quantizers.values():
             _freeze_quantizer(gm, calls)
             self.applied(gm, calls[0], report, "encoding fixed")
+        has_changed = bool(quantizers)
         modules = callers(gm, lambda module: isinstance(module, QuantizationMixin))
         for calls in modules.values():
             module = gm.get_submodule(str(calls[0].target))
             assert isinstance(module, QuantizationMixin)
             for name, quantizer in module.param_quantizers.items():
                 if isinstance(quantizer, QuantizeDequantize) and module._parameters.get(name) is not None:
+                    for path in {str(call.target) for call in calls}:
+                        keep_float(gm, f"{path}.{name}")
                     module.freeze_parameter(name, _encoding(quantizer, calls[0]))
                     self.applied(gm, calls[0], report, f"{name} stored as integers")
-        return bool(quantizers or modules)
+                    has_changed = True
+        return has_changed
 
 
 def _freeze_quantizer(gm: fx.GraphModule, calls: list[fx.Node]) -> None:
@@ -72,9 +76,8 @@ def _store_codes(gm: fx.GraphModule, node: fx.Node, encoding: AffineEncoding) ->
     """Let a constant node read a buffer of integer codes instead of the float parameter or buffer."""
     value = attribute(gm, node)
     assert isinstance(value, torch.Tensor)
-    name = f"{str(node.target).replace('.', '_')}_codes"
-    gm.register_buffer(name, encoding.to_integers(value.detach()))
-    node.target = name
+    name = f"{identifier(str(node.target))}_codes"
+    node.target = add_buffer(gm, name, encoding.to_integers(value.detach()))
 
 
 def _encoding(quantizer: QuantizeDequantize, node: fx.Node) -> AffineEncoding:

@@ -16,6 +16,7 @@ import torch
 from torch import fx
 
 from fxquant.graph import Report
+from fxquant.graph.aliases import Aliases
 from fxquant.graph.annotations import TENSOR
 from fxquant.graph.edit import add_module, identifier, insert_call
 from fxquant.graph.names import tensor_names
@@ -42,12 +43,17 @@ class InsertQuantizers(Pass):
         names, device = tensor_names(gm), _device(gm)
         nodes = list(gm.graph.nodes)
         last_input = [node for node in nodes if node.op == "placeholder"][-1:]
+        aliases = Aliases(gm)
         homes: dict[tuple[str, QuantizationSpec], str] = {}
         has_changed = False
         for node in nodes:
             if returns(gm, node) is not Returns.TENSOR or is_quantizer(gm, node):
                 continue
-            for spec, readers in _readers(node).items():
+            wanted = _readers(gm, node)
+            if wanted and aliases.is_written(node):
+                self.declined(gm, node, report, "it is written in place, so it has no one value to quantize")
+                continue
+            for spec, readers in wanted.items():
                 home = (node.meta.get(GROUP, node.name), spec)
                 if home not in homes:
                     quantizer = QuantizeDequantize.from_spec(spec, _shape(gm, node)).to(device)
@@ -62,14 +68,14 @@ class InsertQuantizers(Pass):
         return has_changed
 
 
-def _readers(node: fx.Node) -> dict[QuantizationSpec, list[fx.Node]]:
+def _readers(gm: fx.GraphModule, node: fx.Node) -> dict[QuantizationSpec, list[fx.Node]]:
     """Return the nodes that are to read a tensor quantized, by the spec they want.
 
     Where the tensor's own op asks for a spec, every reader gets that one.
     """
     own = assignment_of(node)
     readers: dict[QuantizationSpec, list[fx.Node]] = {}
-    for user in list(node.users):
+    for user in [user for user in node.users if not is_quantizer(gm, user)]:
         assignment = assignment_of(user)
         wanted = assignment.inputs.get(node.name) if assignment is not None else None
         spec = own.output if own is not None and own.output is not None else wanted

@@ -69,6 +69,8 @@ class LegalizeOutputs(Pass):
         elif _Demand.FLOAT in demand:
             assign(node, replace(assignment, output=activation_spec(gm, node, target)))
             self.applied(gm, node, report, "P07: it hands out int8 to float readers too")
+        else:
+            self.applied(gm, node, report, "P07: all that reads it is quantized")
 
     def _legalize_joint(self, gm: fx.GraphModule, node: fx.Node, report: Report, target: Target) -> None:
         assignment, op = assignment_of(node), op_of(gm, node)

@@ -31,7 +31,7 @@ class Pipeline:
     def __post_init__(self) -> None:
         names = [step.name for step in self.passes]
         for index, step in enumerate(self.passes):
-            late = [name for name in step.after if name in names[index + 1 :]]
+            late = [name for name in step.after if name in names[index + 1 :] and name not in names[:index]]
             if late:
                 raise OptionError(
                     f"Pass '{step.name}' must come after '{late[0]}'.", remedy="Reorder the pipeline."
@@ -87,13 +87,20 @@ def _make_step(step: type[Pass], text: str) -> Pass:
         key, _, value = pair.partition("=")
         if key not in fields:
             raise unknown_option(f"option of pass '{step.name}'", key, fields)
-        default = fields[key].default
-        options[key] = value == "true" if isinstance(default, bool) else _cast(value, default)
+        options[key] = _cast(value, fields[key].default, f"option '{key}' of pass '{step.name}'")
     return step(**options)
 
 
-def _cast(value: str, default: object) -> object:
-    return float(value) if isinstance(default, float) else int(value) if isinstance(default, int) else value
+def _cast(value: str, default: object, what: str) -> object:
+    """Read an option's value as the type of its default."""
+    known = {"true": True, "false": False}
+    try:
+        return known[value] if isinstance(default, bool) else type(default)(value)  # type: ignore[call-arg]  # a scalar
+    except (KeyError, ValueError) as error:
+        kind = type(default).__name__
+        raise OptionError(
+            f"'{value}' is no {kind}, which {what} takes.", remedy=f"For example: {default}."
+        ) from error
 
 
 def _step_text(step: Pass) -> str:

@@ -18,6 +18,7 @@ from fxquant.graph.values import activations_of, op_of
 from fxquant.ops import OutputRange
 from fxquant.passes.assignment import assign, assignment_of
 from fxquant.passes.base import Changes, Pass
+from fxquant.quantization import QuantizationSpec
 from fxquant.targets import Placement
 
 GROUP = "encoding_group"  # node.meta: name of the group's first node
@@ -29,7 +30,7 @@ class ShareEncodings(Pass):
 
     name = "share-encodings"
     changes = Changes.NOTHING
-    after = ("assign-specs",)
+    after = ("assign-specs", "assign-outputs", "assign-residual-branches", "legalize-outputs")
 
     def rewrite(self, gm: fx.GraphModule, report: Report) -> bool:
         groups = _Groups(gm)
@@ -42,10 +43,10 @@ class ShareEncodings(Pass):
             elif assignment.rule.shares_range and assignment.inputs:
                 groups.join([*activations_of(gm, node, op), node])
                 self.applied(gm, node, report, "its inputs and output share one encoding")
-        mixed = {groups.root(node) for node in gm.graph.nodes if _is_joint(node)}
+        joint = {groups.root(node) for node in gm.graph.nodes if _is_joint(node)}
         for node in gm.graph.nodes:
             node.meta[GROUP] = groups.root(node).name
-            _measure(node, {value.name for value in node.all_input_nodes if groups.root(value) in mixed})
+            _fix_ranges(gm, node, groups, joint)
         return False
 
 
@@ -71,13 +72,21 @@ def _is_joint(node: fx.Node) -> bool:
     return assignment is not None and assignment.rule.shares_range and bool(assignment.inputs)
 
 
-def _measure(node: fx.Node, names: set[str]) -> None:
-    """Drop the fixed ranges of some operands: a grid shared with other tensors has to cover them too."""
+def _fix_ranges(gm: fx.GraphModule, node: fx.Node, groups: _Groups, joint: set[fx.Node]) -> None:
+    """Give each tensor around a node the fixed range of its group's first op, if it has one.
+
+    A grid that a concatenation shares has to cover tensors of several ops, so it is measured.
+    """
     assignment = assignment_of(node)
-    if assignment is None or not names & assignment.inputs.keys():
+    if assignment is None:
         return
-    inputs = {
-        name: replace(spec, fixed_range=None) if name in names else spec
-        for name, spec in assignment.inputs.items()
-    }
-    assign(node, replace(assignment, inputs=inputs))
+
+    def ranged(spec: QuantizationSpec, value: fx.Node) -> QuantizationSpec:
+        root = groups.root(value)
+        op = op_of(gm, root)
+        return replace(spec, fixed_range=None if op is None or root in joint else op.fixed_range)
+
+    values = {value.name: value for value in node.all_input_nodes}
+    inputs = {name: ranged(spec, values[name]) for name, spec in assignment.inputs.items()}
+    output = None if assignment.output is None else ranged(assignment.output, node)
+    assign(node, replace(assignment, inputs=inputs, output=output))
