@@ -41,15 +41,6 @@ class Net(nn.Module):
         return self.head(self.act(self.conv(x)).mean((2, 3)))
 
 
-class TwoInputs(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.fc = nn.Linear(3, 3)
-
-    def forward(self, x, scale=None):
-        return self.fc(x) if scale is None else self.fc(x) * scale
-
-
 def images(rows=2):
     return torch.rand(rows, 3, 8, 8)
 
@@ -149,11 +140,14 @@ def test_batch_of_the_wrong_form_is_refused(batch, message):
         fxquant.calibrate(fxquant.prepare(Net()), [batch])
 
 
-def test_label_that_may_be_an_optional_input_is_refused():
-    model = TwoInputs()
-    prepared = fxquant.prepare(model, target="onnxruntime")
-    with pytest.raises(BatchError, match="may be a label or the optional input 'scale'"):
-        fxquant.calibrate(prepared, [(torch.rand(2, 3), torch.rand(2))])
+def test_prepared_model_is_refused_by_prepare():
+    with pytest.raises(ModelTypeError, match="prepared or quantized already"):
+        fxquant.prepare(fxquant.prepare(Net()))
+
+
+def test_model_that_cannot_be_copied_is_refused():
+    with pytest.raises(ModelTypeError, match="cannot be copied"):
+        fxquant.prepare(nn.utils.weight_norm(nn.Linear(2, 2)))
 
 
 def test_batches_that_cannot_be_iterated_are_refused():

@@ -3,6 +3,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
+import fxquant
 from fxquant.calibration import Signature, calls_of
 from fxquant.graph import Example, capture
 
@@ -50,9 +51,22 @@ def test_batch_becomes_a_call(model, batch, args, kwargs):
     }
 
 
-def test_bind_gives_every_input_in_order_with_defaults():
-    signature = Signature(capture(Optional()))
-    assert list(signature.bind(Example(args=(IMAGE,))).items()) == [("image", IMAGE), ("factor", 2.0)]
+def test_optional_input_has_its_default_unless_example_inputs_give_it():
+    without = fxquant.prepare(Optional(), target="onnxruntime")
+    with_factor = fxquant.prepare(Optional(), (IMAGE, TEXT), target="onnxruntime")
+    assert Signature(without).names == ["image"]
+    assert Signature(with_factor).names == ["image", "factor"]
+    assert torch.equal(without(IMAGE), IMAGE * 2.0)
+    assert list(Signature(with_factor).bind(Example(args=(IMAGE, TEXT)))) == ["image", "factor"]
+
+
+def test_branch_on_an_optional_input_follows_its_default():
+    class Masked(nn.Module):
+        def forward(self, image, mask=None, flag=False):
+            image = image if mask is None else image * mask
+            return image + 1 if flag else image
+
+    assert torch.equal(fxquant.prepare(Masked(), target="onnxruntime")(IMAGE), IMAGE)
 
 
 def test_data_loader_of_input_and_label_is_taken_as_it_is():
