@@ -2,21 +2,15 @@
 
 import copy
 import inspect
-import operator
-import traceback
-from collections.abc import Callable, Collection
-from pathlib import Path
+from collections.abc import Collection
 from typing import Any
 
-import torch
 from torch import fx, nn
 from torch.nn.utils import parametrize
 
-from fxquant.errors import CaptureError, FxQuantError, ModelTypeError
+from fxquant.errors import FxQuantError, ModelTypeError
 from fxquant.graph.annotations import LAYER
-from fxquant.ops import op_of_module
-
-_TORCH = str(Path(torch.__file__).parent)
+from fxquant.graph.tracer import LayerTracer, capture_error
 
 
 def capture(model: nn.Module, given: Collection[str] = ()) -> fx.GraphModule:
@@ -41,13 +35,13 @@ def capture(model: nn.Module, given: Collection[str] = ()) -> fx.GraphModule:
             remedy="Pass the model itself, not its class, its state dict or its output.",
         )
     copied = _copy(model)
-    tracer = _LayerTracer(_defaults(model, given))
+    tracer = LayerTracer(_defaults(model, given))
     try:
         graph = tracer.trace(copied)
     except FxQuantError:
         raise
     except Exception as error:  # whatever user code raises on a proxy
-        raise _capture_error(error, layer=type(model).__name__) from error
+        raise capture_error(error, layer=type(model).__name__) from error
     gm = fx.GraphModule(copied, graph, class_name=type(model).__name__)
     for node in graph.nodes:
         stack = list(node.meta.get("nn_module_stack") or [""])
@@ -65,9 +59,22 @@ def _copy(model: nn.Module) -> nn.Module:
             remedy="Remove hooks that compute a weight, for example with torch.nn.utils.remove_weight_norm.",
         ) from error
     for module in copied.modules():
-        for name in list(getattr(module, "parametrizations", ())):
-            parametrize.remove_parametrizations(module, name)
+        if parametrize.is_parametrized(module):
+            _compute_parametrizations(module)
     return copied
+
+
+def _compute_parametrizations(module: nn.Module) -> None:
+    """Turn parametrized tensors into plain parameters of their present value.
+
+    torch removes the property from the module's class, which the copy shares with the user's module: so the
+    copy gets a class of its own first.
+    """
+    shared = type(module)
+    own = {key: value for key, value in vars(shared).items() if key not in ("__dict__", "__weakref__")}
+    module.__class__ = type(shared.__name__, shared.__bases__, own)
+    for name in list(module.parametrizations):  # type: ignore[arg-type]  # a ModuleDict: parametrized
+        parametrize.remove_parametrizations(module, name)
 
 
 def _defaults(model: nn.Module, given: Collection[str]) -> dict[str, Any]:
@@ -75,82 +82,3 @@ def _defaults(model: nn.Module, given: Collection[str]) -> dict[str, Any]:
     parameters = inspect.signature(model.forward).parameters.values()
     named = [p for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
     return {p.name: p.default for p in named if p.default is not p.empty and p.name not in given}
-
-
-class _LayerTracer(fx.Tracer):
-    """Keeps the modules of the op table whole, and says in which layer a trace failed.
-
-    Args:
-        defaults: Values of the inputs that are not inputs of the graph.
-    """
-
-    def __init__(self, defaults: dict[str, Any] | None = None) -> None:
-        super().__init__()
-        self._defaults = defaults or {}  # unpickling makes a tracer without arguments
-
-    def create_args_for_root(
-        self, root_fn: Callable[..., Any], is_module: bool, concrete_args: Any = None
-    ) -> tuple[Callable[..., Any], list[Any]]:
-        function, args = super().create_args_for_root(root_fn, is_module, concrete_args)
-        return function, [self._or_default(value) for value in args]
-
-    def _or_default(self, value: Any) -> Any:
-        if not isinstance(value, fx.Proxy) or value.node.target not in self._defaults:
-            return value
-        self.graph.erase_node(value.node)
-        return self._defaults[str(value.node.target)]
-
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return op_of_module(m) is not None or super().is_leaf_module(m, module_qualified_name)
-
-    def call_module(
-        self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:
-        try:
-            return super().call_module(m, forward, args, kwargs)
-        except FxQuantError:
-            raise
-        except Exception as error:  # whatever user code raises on a proxy
-            raise _capture_error(error, layer=self.path_of_module(m)) from error
-
-    def proxy(self, node: fx.Node) -> fx.Proxy:
-        return _InPlaceProxy(node, self)
-
-
-class _InPlaceProxy(fx.Proxy):
-    """Writes ``x += y`` down as an in-place op: it changes what every other name of x sees."""
-
-    def _record(self, function: Callable[..., Any], other: object) -> fx.Proxy:
-        return self.tracer.create_proxy("call_function", function, (self, other), {})
-
-    def __iadd__(self, other: object) -> fx.Proxy:
-        return self._record(operator.iadd, other)
-
-    def __isub__(self, other: object) -> fx.Proxy:
-        return self._record(operator.isub, other)
-
-    def __imul__(self, other: object) -> fx.Proxy:
-        return self._record(operator.imul, other)
-
-    def __itruediv__(self, other: object) -> fx.Proxy:
-        return self._record(operator.itruediv, other)
-
-    def __imatmul__(self, other: object) -> fx.Proxy:
-        return self._record(operator.imatmul, other)
-
-
-def _capture_error(error: Exception, layer: str) -> CaptureError:
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [
-        f
-        for f in frames
-        if not f.filename.startswith(_TORCH) and f.filename != __file__ and "<" not in f.filename
-    ]
-    line = f' At {own[-1].filename}:{own[-1].lineno}: "{own[-1].line}".' if own else ""
-    cause = str(error).strip().split("\n")[0]
-    return CaptureError(
-        f"The forward cannot be traced symbolically: {cause}.{line}",
-        layer=layer,
-        remedy="Take what depends on a tensor's contents (an if, a loop count, int(tensor)) out of the "
-        "forward, or quantize the parts of the model on either side of it.",
-    )
