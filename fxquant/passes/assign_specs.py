@@ -66,23 +66,32 @@ class AssignSpecs(Pass):
 
 
 def _integer(gm: fx.GraphModule, node: fx.Node, op: Op, rule: Rule, target: Target) -> Assignment:
-    specs = {}
-    constant_axes = {operand_of(node, operand): operand for operand in op.operands if operand.index < 2}
-    for value in activations_of(gm, node, op):
-        operand = constant_axes.get(value)
-        has_channels = operand is not None and operand.channel_axis is not None
-        is_weight = has_channels and is_constant(value) and _rank(gm, value) > 1
-        specs[value.name] = (
-            _weight_spec(rule, target, operand) if is_weight else activation_spec(gm, value, target)
-        )
-    given = operand_of(node, op.weight) if op.weight else None
-    if isinstance(given, fx.Node) and op.weight is not None:  # the functional form: F.conv2d(x, weight)
-        spec = _weight_spec(rule, target, op.weight)
-        specs[given.name] = spec if is_constant(given) else replace(spec, channel_axis=None)
-    is_held = op.weight is not None and given is None
-    return Assignment(
-        rule=rule, inputs=specs, weight=_weight_spec(rule, target, op.weight) if is_held else None
-    )
+    operands = {
+        value: operand
+        for operand in op.activations
+        if isinstance(value := operand_of(node, operand), fx.Node)
+    }
+    inputs = {
+        value.name: _operand_spec(gm, value, operands.get(value), rule, target)
+        for value in activations_of(gm, node, op)
+    }
+    if op.weight is None:
+        return Assignment(rule=rule, inputs=inputs)
+    spec, weight = _weight_spec(rule, target, op.weight), operand_of(node, op.weight)
+    if not isinstance(weight, fx.Node):  # the module form holds it
+        return Assignment(rule=rule, inputs=inputs, weight=spec)
+    inputs[weight.name] = spec if is_constant(weight) else replace(spec, channel_axis=None)
+    return Assignment(rule=rule, inputs=inputs)
+
+
+def _operand_spec(
+    gm: fx.GraphModule, value: fx.Node, operand: Operand | None, rule: Rule, target: Target
+) -> QuantizationSpec:
+    """Return the spec of a tensor that is read as an activation; a constant matrix is a weight."""
+    has_channels = operand is not None and operand.channel_axis is not None
+    if has_channels and is_constant(value) and _rank(gm, value) > 1:
+        return _weight_spec(rule, target, operand)
+    return activation_spec(gm, value, target)
 
 
 def _weight_spec(rule: Rule, target: Target, operand: Operand | None) -> QuantizationSpec:

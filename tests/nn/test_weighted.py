@@ -119,14 +119,12 @@ def test_a_prepared_module_can_be_cast(dtype: torch.dtype) -> None:
     assert _prepared(case).to(dtype)(case.inputs[0].to(dtype)).dtype == dtype
 
 
-@pytest.mark.xfail(reason="defect: a frozen weight stays float32 in a half model", raises=RuntimeError)
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
 def test_a_frozen_module_can_be_cast(dtype: torch.dtype) -> None:
     case = cases.case(nn.Linear(4, 6), (2, 3, 4))
     assert _frozen(case).to(dtype)(case.inputs[0].to(dtype)).dtype == dtype
 
 
-@pytest.mark.xfail(reason="defect: it computes with the codes themselves", raises=RuntimeError)
 def test_float_forward_of_a_frozen_module_uses_real_weights() -> None:
     case = cases.WEIGHTED["Linear"]
     module = _frozen(case)

@@ -136,9 +136,6 @@ def test_target_that_does_not_exist_is_refused_with_the_nearest_name() -> None:
 
 
 @pytest.mark.parametrize("target", TARGETS)
-@pytest.mark.xfail(
-    reason="P06: only literal numbers are known as scalars, sizes are not", raises=AssertionError
-)
 def test_product_with_a_size_stays_float(target: str) -> None:
     gm = capture(ScaledBySize())
     AssignSpecs(target=target)(gm, Report())
@@ -146,9 +143,6 @@ def test_product_with_a_size_stays_float(target: str) -> None:
 
 
 @pytest.mark.parametrize("target", TARGETS)
-@pytest.mark.xfail(
-    reason="the channel axis -1 of a vector is the one that the product sums over", raises=AssertionError
-)
 def test_vector_operand_of_a_matmul_has_one_scale(target: str) -> None:
     gm = capture(TimesVector())
     AssignSpecs(target=target)(gm, Report())
@@ -158,9 +152,6 @@ def test_vector_operand_of_a_matmul_has_one_scale(target: str) -> None:
 
 
 @pytest.mark.parametrize("target", TARGETS)
-@pytest.mark.xfail(
-    reason="P01: every getattr counts as a shape, so y.mT stays float without a word", raises=AssertionError
-)
 def test_both_operands_of_a_matmul_are_quantized_when_one_is_transposed_by_attribute(target: str) -> None:
     gm = capture(TimesTransposed())
     AssignSpecs(target=target)(gm, Report())

@@ -1,28 +1,20 @@
 import dataclasses
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import pytest
 import torch
 from torch import fx, nn
 from torch.nn import functional as F
 
-import fxquant
 from fxquant.errors import GraphError
 from fxquant.graph import Report, capture, graph_text
-from fxquant.graph.annotations import LAYER, layer_of
 from fxquant.passes import (
     CATALOGUE,
     Changes,
     Pass,
     Pipeline,
-    convert_pipeline,
-    prepare_pipeline,
 )
-from fxquant.targets import TARGETS, get_target
-from tests.zoo import small_models
 
 IDS = [step.name for step in CATALOGUE]
 
@@ -86,121 +78,8 @@ class Net(nn.Module):
         return torch.erf(self.body[1](y, y) + F.relu(y))
 
 
-@dataclass(frozen=True)
-class Place:
-    """A pass at its place on the way of a model."""
-
-    target: str
-    index: int
-
-    @property
-    def rewrite(self) -> Pass:
-        return whole_way(self.target)[self.index]
-
-    def graph(self, model: str) -> fx.GraphModule:
-        """Return the graph of a small model as the pass finds it."""
-        module, inputs = small_models.build(model)
-        preparing = prepare_pipeline(get_target(self.target)).passes
-        earlier = whole_way(self.target)[: self.index]
-        gm = fxquant.prepare(module, target=self.target, config=Pipeline(earlier[: len(preparing)]))
-        if self.index >= len(preparing):
-            fxquant.calibrate(gm, [inputs])
-        Pipeline(earlier[len(preparing) :]).run(gm, Report())
-        return gm
-
-
-def places(*changes: Changes, broken: Mapping[str, str] | None = None) -> list[Any]:
-    """Return the places of all targets whose passes declare one of some changes; all without changes.
-
-    Args:
-        changes: What the passes may change.
-        broken: The places that are expected to fail, as "pass-target", and why.
-    """
-    found = []
-    for target in TARGETS:
-        for index, step in enumerate(whole_way(target)):
-            name = f"{step.name}-{target}"
-            reason = (broken or {}).get(name)
-            marks = [pytest.mark.xfail(reason=reason, raises=AssertionError)] if reason else []
-            if not changes or step.changes in changes:
-                found.append(pytest.param(Place(target, index), id=name, marks=marks))
-    return found
-
-
-def whole_way(target: str) -> tuple[Pass, ...]:
-    """Return the passes that prepare and then those that convert a model."""
-    return prepare_pipeline(get_target(target)).passes + convert_pipeline(get_target(target)).passes
-
-
 def fail_on_forward(*args: object, **kwargs: object) -> None:
     pytest.fail("a pass ran a module")
-
-
-@pytest.mark.parametrize("name", small_models.NAMES)
-@pytest.mark.parametrize(
-    "place",
-    places(broken={"insert-quantizers-onnxruntime": "an output's spec is given to its quantizer's call too"}),
-)
-def test_running_a_pass_twice_equals_running_it_once(place: Place, name: str) -> None:
-    gm = place.graph(name)
-    place.rewrite(gm, Report())
-    once = graph_text(gm)
-    place.rewrite(gm, Report())
-    assert graph_text(gm) == once
-
-
-@pytest.mark.parametrize(
-    "place",
-    places(
-        broken={
-            "insert-quantizers-onnxruntime": "it inserts anew",
-            "freeze-encodings-tensorrt": "it says so whenever there is a quantized module",
-            "freeze-encodings-onnxruntime": "it says so whenever there is a quantized module",
-        }
-    ),
-)
-def test_second_run_of_a_pass_says_that_nothing_changed(place: Place) -> None:
-    gm = place.graph("residual")
-    place.rewrite(gm, Report())
-    assert not place.rewrite(gm, Report())
-
-
-@pytest.mark.parametrize("name", small_models.NAMES)
-@pytest.mark.parametrize("place", places())
-def test_nodes_keep_the_users_layers_and_new_nodes_get_one(place: Place, name: str) -> None:
-    gm = place.graph(name)
-    before = {node.name: layer_of(node) for node in gm.graph.nodes}
-    place.rewrite(gm, Report())
-    after = {node.name: layer_of(node) for node in gm.graph.nodes}
-    assert {name: layer for name, layer in after.items() if name in before}.items() <= before.items()
-    assert [node.name for node in gm.graph.nodes if LAYER not in node.meta] == []
-
-
-@pytest.mark.parametrize("name", small_models.NAMES)
-@pytest.mark.parametrize("place", places())
-def test_pass_never_runs_a_module(place: Place, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    gm = place.graph(name)
-    monkeypatch.setattr(nn.Module, "__call__", fail_on_forward)
-    place.rewrite(gm, Report())
-
-
-@pytest.mark.parametrize("name", small_models.NAMES)
-@pytest.mark.parametrize("place", places(Changes.NOTHING, Changes.VALUES))
-def test_pass_that_does_not_declare_structure_leaves_the_code_as_it_is(place: Place, name: str) -> None:
-    gm = place.graph(name)
-    before = str(gm.graph)
-    place.rewrite(gm, Report())
-    assert str(gm.graph) == before
-
-
-@pytest.mark.parametrize("name", small_models.NAMES)
-@pytest.mark.parametrize("place", places(Changes.NOTHING, Changes.STRUCTURE))
-def test_pass_that_does_not_declare_values_leaves_the_parameters_as_they_are(place: Place, name: str) -> None:
-    gm = place.graph(name)
-    before = {key: value.clone() for key, value in gm.named_parameters()}
-    place.rewrite(gm, Report())
-    after = dict(gm.named_parameters())
-    torch.testing.assert_close({key: after[key] for key in before}, before, atol=0.0, rtol=0.0)
 
 
 @pytest.mark.parametrize("step", CATALOGUE, ids=IDS)
@@ -211,9 +90,6 @@ def test_broken_graph_is_refused_before_a_pass_looks_at_it(step: type[Pass]) -> 
         step()(gm, Report())
 
 
-@pytest.mark.xfail(
-    reason="the removal of dead code lints first, and raises torch's own error", raises=RuntimeError
-)
 def test_pass_that_breaks_the_graph_is_caught() -> None:
     with pytest.raises(GraphError, match="nowhere"):
         Break()(capture(Net()), Report())

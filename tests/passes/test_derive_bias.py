@@ -124,17 +124,7 @@ def test_bias_lies_within_half_a_step_of_what_it_was(
 
 
 @pytest.mark.parametrize(
-    "make",
-    [
-        pytest.param(zero_channel, id="channel of zeros"),
-        pytest.param(
-            small_channel,
-            marks=pytest.mark.xfail(
-                reason="2^15 is room for one product of uint8 and int8, not for a sum", raises=AssertionError
-            ),
-            id="channel of small weights",
-        ),
-    ],
+    "make", [zero_channel, small_channel], ids=["channel of zeros", "channel of small weights"]
 )
 def test_sum_of_products_and_bias_fits_the_accumulator(
     make: Callable[[], nn.Module], calibrated: Callable[..., fx.GraphModule]

@@ -179,10 +179,6 @@ def test_quantizer_without_a_range_is_refused_with_its_layer() -> None:
         pytest.param(NamesThatMeet(), id="a.b_c and a_b.c"),
     ],
 )
-@pytest.mark.xfail(
-    reason="codes of two constants are stored under one name: the second overwrites the first",
-    raises=AssertionError,
-)
 def test_every_constant_keeps_its_own_codes(
     model: nn.Module, target: str, calibrated: Callable[..., fx.GraphModule]
 ) -> None:
@@ -194,7 +190,6 @@ def test_every_constant_keeps_its_own_codes(
 
 
 @pytest.mark.parametrize("target", TARGETS)
-@pytest.mark.xfail(reason="the other reader gets the integer codes", raises=AssertionError)
 def test_weight_of_a_layer_that_is_read_in_float_too_keeps_its_values(
     target: str, calibrated: Callable[..., fx.GraphModule]
 ) -> None:

@@ -130,18 +130,7 @@ def test_sigmoid_on_a_grid_of_its_own_keeps_its_fixed_range(
     assert not quantizer.is_overwrite_allowed()
 
 
-@pytest.mark.parametrize(
-    "target",
-    [
-        pytest.param(
-            "tensorrt",
-            marks=pytest.mark.xfail(
-                reason="P08: one is fixed, the other measured: two specs, two quantizers"
-            ),
-        ),
-        "onnxruntime",
-    ],
-)
+@pytest.mark.parametrize("target", BEFORE)
 def test_tensor_and_its_copy_have_one_quantizer_when_the_range_is_fixed(
     target: str, captured: Callable[..., fx.GraphModule]
 ) -> None:

@@ -5,7 +5,6 @@ import torch
 from torch import fx, nn
 from torch.nn import functional as F
 
-from fxquant.errors import BatchError
 from fxquant.graph import Report
 from fxquant.nn import QuantizationMixin, QuantizedConv2d, QuantizedLinear
 from fxquant.passes import SwapModules, parse
@@ -159,10 +158,6 @@ def test_module_that_is_quantized_already_is_left_as_it_is(
 
 
 @pytest.mark.parametrize("target", TARGETS)
-@pytest.mark.xfail(
-    reason="only forward is compared, and the quantized class has torch's _conv_forward",
-    raises=AssertionError,
-)
 def test_subclass_with_its_own_conv_forward_computes_what_it_did(
     target: str, calibrated: Callable[..., fx.GraphModule]
 ) -> None:
@@ -174,17 +169,12 @@ def test_subclass_with_its_own_conv_forward_computes_what_it_did(
 
 
 @pytest.mark.parametrize("target", TARGETS)
-@pytest.mark.xfail(
-    reason="the quantized class has no weight: it is computed by the class that was swapped",
-    raises=BatchError,
-)
 def test_parametrized_layer_runs(target: str, calibrated: Callable[..., fx.GraphModule]) -> None:
     conv, x = nn.utils.parametrizations.weight_norm(nn.Conv2d(4, 4, 1)), torch.rand(1, 4, 5, 5)
     calibrated(OneConv(conv), target, x)(x)
 
 
 @pytest.mark.parametrize("target", TARGETS)
-@pytest.mark.xfail(reason="quantized modules take their tensors by position only", raises=BatchError)
 def test_layer_called_with_a_keyword_runs(target: str, calibrated: Callable[..., fx.GraphModule]) -> None:
     x = torch.rand(1, 4, 5, 5)
     calibrated(ByKeyword(nn.Conv2d(4, 4, 1)), target, x)(x)

@@ -7,6 +7,7 @@ import torch
 from hypothesis import given
 from onnx import TensorProto, helper, numpy_helper
 
+from fxquant.errors import QuantizerError
 from fxquant.quantization import AffineEncoding
 from tests.quantization.strategies import encodings, tensors
 
@@ -90,24 +91,33 @@ def test_codes_of_bfloat16_are_those_of_the_same_float32_values(tensor: torch.Te
     assert torch.equal(encoding().to_integers(x), encoding().to_integers(x.float()))
 
 
-@pytest.mark.xfail(reason="defect: quantize computes and answers in the half type, whatever the grid")
 @pytest.mark.parametrize(
     ("dtype", "grid"),
-    [(torch.bfloat16, INT8), (torch.float16, (-32768, 32767))],
-    ids=["bfloat16-int8", "float16-int16"],
+    [(torch.bfloat16, INT8), (torch.bfloat16, UINT8), (torch.float16, (-2048, 2047))],
+    ids=["bfloat16-int8", "bfloat16-uint8", "float16-int12"],
 )
 def test_float_codes_of_half_types_equal_integer_codes(dtype: torch.dtype, grid: tuple[int, int]) -> None:
     half, found = torch.randn(1000).to(dtype), encoding(6 / (grid[1] - grid[0]), grid=grid)
     assert torch.equal(found.quantize(half).to(torch.int32), found.to_integers(half).to(torch.int32))
 
 
-@pytest.mark.xfail(reason="defect: one scale is cast to float16, one per channel widens x to float32")
+@pytest.mark.parametrize(
+    ("dtype", "grid"),
+    [(torch.bfloat16, (-512, 511)), (torch.float16, (-32768, 32767)), (torch.float32, INT32)],
+    ids=["bfloat16-int10", "float16-int16", "float32-int32"],
+)
+def test_float_codes_are_refused_where_the_type_cannot_hold_them(
+    dtype: torch.dtype, grid: tuple[int, int]
+) -> None:
+    with pytest.raises(QuantizerError, match=f"{dtype} cannot hold every code of the grid"):
+        encoding(grid=grid).quantize(torch.ones(1, dtype=dtype))
+
+
 def test_integer_codes_of_float16_do_not_depend_on_the_granularity() -> None:
     x = torch.randn(100_000).half()
     assert torch.equal(encoding(0.0237).to_integers(x), encoding([0.0237]).to_integers(x))
 
 
-@pytest.mark.xfail(reason="defect: qmax = 2^31 - 1 is rounded to 2^31 in float32 and wraps around")
 @pytest.mark.parametrize("scale", [1.0, [1.0, 1.0]], ids=["per-tensor", "per-channel"])
 def test_int32_codes_saturate(scale: float | list[float]) -> None:
     assert encoding(scale, grid=INT32).to_integers(torch.tensor([3e9, -3e9])).tolist() == [INT32[1], INT32[0]]

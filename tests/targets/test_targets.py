@@ -102,13 +102,11 @@ def test_a_target_like_no_other_lists_all() -> None:
         get_target("zzz")
 
 
-@pytest.mark.xfail(reason="defect: None has no attribute lower", raises=AttributeError)
 def test_a_target_that_is_not_a_name_is_an_option_error() -> None:
     with pytest.raises(OptionError, match="There is no target 'None'"):
         get_target(None)  # type: ignore[arg-type]
 
 
-@pytest.mark.xfail(reason="defect: the pipeline text then holds two commas", raises=OptionError)
 def test_a_target_may_do_without_passes_of_its_own() -> None:
     assert "assign-specs" in str(prepare_pipeline(target_with(rule_for("add"))))
 

@@ -179,7 +179,6 @@ def test_a_move_that_makes_new_parameters_does_not_make_a_range() -> None:
     assert not fresh().to("meta").to_empty(device="cpu").is_initialized()
 
 
-@pytest.mark.xfail(reason="defect: inference tensors have no version counter", raises=RuntimeError)
 def test_a_quantizer_can_be_made_in_inference_mode() -> None:
     with torch.inference_mode():
         assert not fresh().is_initialized()
