@@ -6,7 +6,7 @@ import torch
 from torch import fx
 from torch.nn import functional as F
 
-from fxquant.graph.values import op_of
+from fxquant.graph.values import is_call, op_of
 from fxquant.ops import OutputRange
 
 _IN_PLACE_OPERATORS = {
@@ -21,7 +21,8 @@ _IN_PLACE_OPERATORS = {
 class Aliases:
     """The nodes of a graph, grouped by the tensor whose memory they may share.
 
-    An op whose output lies on the grid of its input may be a view of it.
+    An op whose output lies on the grid of its input may be a view of it, and so may one that the op table
+    does not know.
     """
 
     def __init__(self, gm: fx.GraphModule) -> None:
@@ -30,10 +31,11 @@ class Aliases:
         self._written: set[fx.Node] = set()
         for node in gm.graph.nodes:
             op = op_of(gm, node)
-            is_view = op is not None and op.output is OutputRange.LIKE_INPUT and bool(node.all_input_nodes)
-            root = self._root[node.all_input_nodes[0]] if is_view else node
-            if writes_in_place(gm, node) and node.all_input_nodes:
-                root = self._root[node.all_input_nodes[0]]
+            may_be_view = is_call(node) if op is None else op.output is OutputRange.LIKE_INPUT
+            root = self._root[node.all_input_nodes[0]] if may_be_view and node.all_input_nodes else node
+            written = written_operand(node) if writes_in_place(gm, node) else None
+            if written is not None:
+                root = self._root[written]
                 self._written.add(root)
             self._root[node] = root
             self._members.setdefault(root, []).append(node)
@@ -52,7 +54,7 @@ class Aliases:
 
 
 def writes_in_place(gm: fx.GraphModule, node: fx.Node) -> bool:
-    """Whether a call writes into its first operand."""
+    """Whether a call writes into its first operand, or into ``out``."""
     if node.op == "call_module":
         return bool(getattr(gm.get_submodule(str(node.target)), "inplace", False))
     if node.op == "call_method":
@@ -60,20 +62,28 @@ def writes_in_place(gm: fx.GraphModule, node: fx.Node) -> bool:
     if node.op != "call_function":
         return False
     is_operator = node.target in _IN_PLACE_OPERATORS or node.target is operator.setitem
-    return is_operator or node.kwargs.get("inplace") is True or _has_in_place_name(_function_name(node))
+    has_flag = node.kwargs.get("inplace") is True or isinstance(node.kwargs.get("out"), fx.Node)
+    return is_operator or has_flag or _has_in_place_name(_function_name(node))
+
+
+def written_operand(node: fx.Node) -> fx.Node | None:
+    """Return what an in-place call writes into; None where it is not given by position or as ``out``."""
+    written = node.kwargs.get("out", node.args[0] if node.args else None)
+    return written if isinstance(written, fx.Node) else None
 
 
 def out_of_place(node: fx.Node) -> object | None:
     """Return the target that computes what an in-place call does into a new tensor; None if there is none."""
     if node.op == "call_method":
         plain = str(node.target)[:-1]
-        return plain if hasattr(torch.Tensor, plain) else None
+        return plain if callable(getattr(torch.Tensor, plain, None)) else None
     if node.target in _IN_PLACE_OPERATORS:
         return _IN_PLACE_OPERATORS[node.target]
     if _has_in_place_name(_function_name(node)):
         plain = _function_name(node)[:-1]
         return getattr(torch, plain, None) or getattr(F, plain, None)
-    return None if node.target is operator.setitem else node.target
+    has_none = node.target is operator.setitem or "out" in node.kwargs
+    return None if has_none else node.target
 
 
 def _function_name(node: fx.Node) -> str:

@@ -61,10 +61,15 @@ class QuantizationMixin(nn.Module):
         """Return a quantized module that shares parameters, buffers and hooks with a torch module.
 
         Raises:
-            ModelTypeError: If the module's class has no quantized class.
+            ModelTypeError: If the module's class has no quantized class, or the module is parametrized.
         """
+        if parametrize.is_parametrized(module):
+            raise ModelTypeError(
+                f"A parametrized {type(module).__name__} has no weight of its own to quantize.",
+                remedy="Call torch.nn.utils.parametrize.remove_parametrizations on it first.",
+            )
         quantized_class = quantized_class_of(type(module))
-        if quantized_class is None or parametrize.is_parametrized(module):
+        if quantized_class is None:
             raise ModelTypeError(
                 f"There is no quantized class for {type(module).__name__}.",
                 remedy="Register one with @QuantizationMixin.implements(...).",

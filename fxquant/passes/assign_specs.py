@@ -112,9 +112,9 @@ def _refusal(gm: fx.GraphModule, node: fx.Node, op: Op, rule: Rule) -> str:
     constants = [value for value in operands if is_constant(value)]
     given = [operand_of(node, operand) for operand in op.activations]
     if any(_is_number(gm, value) for value in given):
-        return "P06: an operand is a number"
+        return "an operand is a number"
     if constants and not rule.allows_constants:
-        return "P06: an operand is a constant"
+        return "an operand is a constant"
     if any(not _is_float(gm, value) for value in constants):
         return "an operand holds integers"
     return ""

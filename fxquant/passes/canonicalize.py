@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from torch import fx
 
 from fxquant.graph import Report
-from fxquant.graph.aliases import Aliases, out_of_place, writes_in_place
+from fxquant.graph.aliases import Aliases, out_of_place, writes_in_place, written_operand
 from fxquant.graph.values import is_constant, returns
 from fxquant.ops import Returns, op_of_module
 from fxquant.passes.base import Changes, Pass
@@ -58,8 +58,8 @@ class Canonicalize(Pass):
 
 def _refusal(node: fx.Node, aliases: Aliases, order: dict[fx.Node, int]) -> str:
     """Return why an in-place call has to stay; empty if it can be replaced."""
-    written = node.args[0] if node.args else None
-    if not isinstance(written, fx.Node):
+    written = written_operand(node)
+    if written is None:
         return "it does not name what it writes into by position"
     if node.op != "call_module" and out_of_place(node) is None:
         return "it has no out-of-place form"

@@ -22,7 +22,7 @@ from torch import fx, nn
 from fxquant.graph import Report
 from fxquant.graph.edit import bypass, callers
 from fxquant.graph.values import op_of
-from fxquant.ops import OutputRange
+from fxquant.ops import OutputRange, Role
 from fxquant.passes.base import Changes, Pass
 
 _BatchNorm = nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d
@@ -73,6 +73,8 @@ def _refusal(gm: fx.GraphModule, norm: _BatchNorm, producer: object, calls: dict
         return f"the output of '{producer.target}' is read elsewhere too"
     if len(calls[id(layer)]) > 1 or len(calls[id(norm)]) > 1:
         return f"'{producer.target}' or the batch norm is called more than once"
+    if isinstance(layer, nn.Linear) and not isinstance(norm, nn.BatchNorm1d):
+        return "its channel axis is not the layer's output axis"
     if isinstance(layer, nn.Linear) and not _is_matrix(gm, producer):
         return "the linear layer's input may have more than two dimensions, of which the second is normalized"
     constants = {str(constant.target) for constant in gm.graph.find_nodes(op="get_attr")}
@@ -85,12 +87,15 @@ def _is_matrix(gm: fx.GraphModule, node: fx.Node) -> bool:
     """Whether a tensor surely has two dimensions: it comes from a flatten(x, 1), maybe through layers."""
     while node.all_input_nodes:
         op = op_of(gm, node)
-        if op is None or len(node.all_input_nodes) > 1:
+        if op is None or op.is_variadic or any(operand.role is Role.INDEX for operand in op.operands):
+            return False
+        if len(node.all_input_nodes) > 1:
             return False
         if op.is_flatten:
             module = gm.get_submodule(str(node.target)) if node.op == "call_module" else None
             is_default = isinstance(module, nn.Flatten) and (module.start_dim, module.end_dim) == (1, -1)
-            return is_default or (module is None and node.args[1:] == (1,) and not node.kwargs)
+            given = (*node.args[1:], *node.kwargs.items())
+            return is_default or (module is None and given in ((1,), (("start_dim", 1),)))
         if op.output is OutputRange.LIKE_INPUT:
             return False
         node = node.all_input_nodes[0]

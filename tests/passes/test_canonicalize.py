@@ -61,6 +61,26 @@ def add_method(x: torch.Tensor) -> torch.Tensor:
     return y * 2.0
 
 
+def detached_read_after(x: torch.Tensor) -> torch.Tensor:
+    y = x * 2.0
+    z = y.detach()
+    y += 1.0
+    return y + z
+
+
+def diagonal_read_after(x: torch.Tensor) -> torch.Tensor:
+    y = x * 2.0
+    z = y.diagonal()
+    y.mul_(3.0)
+    return y.sum() + z
+
+
+def out_argument(x: torch.Tensor) -> torch.Tensor:
+    y = x * 2.0
+    torch.add(x, 1.0, out=y)
+    return y * 3.0
+
+
 def relu_method(x: torch.Tensor) -> torch.Tensor:
     y = x + 1.0
     return y.relu_() + y
@@ -174,6 +194,9 @@ DECLINED = [
     pytest.param(Net(sibling_view), id="sibling_view"),
     pytest.param(Net(half_written), id="one_of_several_views"),
     pytest.param(Net(fill), id="no_form_out_of_place"),
+    pytest.param(Net(detached_read_after), id="op_without_a_row_may_be_a_view"),
+    pytest.param(Net(diagonal_read_after), id="diagonal_is_a_view"),
+    pytest.param(Net(out_argument), id="out_argument"),
 ]
 
 

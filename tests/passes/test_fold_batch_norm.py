@@ -156,9 +156,33 @@ def test_batch_norm_behind_a_weighted_layer_is_folded(
     check_rewrite(captured(model), FoldBatchNorm(), request.node.callspec.id)
 
 
+class Embedded(nn.Module):
+    """A linear layer on sequences: the embedding behind the flatten adds a dimension."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.fc, self.norm = nn.Embedding(9, 4), nn.Linear(4, 6), nn.BatchNorm1d(6)
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        return self.norm(self.fc(self.embed(ids.flatten(1))))
+
+
+class Stacked(nn.Module):
+    """A linear layer on sequences: one matrix stacked along a new dimension."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc, self.norm = nn.Linear(4, 6), nn.BatchNorm1d(6)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.norm(self.fc(torch.stack([x.flatten(1)] * 6, 1)))
+
+
 @pytest.mark.parametrize(
     "model",
     [
+        pytest.param(Embedded(), id="linear_behind_an_embedding"),
+        pytest.param(Stacked(), id="linear_behind_a_stack"),
         pytest.param(SharedLayer(nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4)), id="shared_conv"),
         pytest.param(SharedNorm(nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4)), id="shared_norm"),
         pytest.param(TwoReaders(nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4)), id="conv_with_two_readers"),
