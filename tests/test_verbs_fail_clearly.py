@@ -145,6 +145,7 @@ def test_prepared_model_is_refused_by_prepare():
         fxquant.prepare(fxquant.prepare(Net()))
 
 
+@pytest.mark.filterwarnings("ignore:`torch.nn.utils.weight_norm` is deprecated")
 def test_model_that_cannot_be_copied_is_refused():
     with pytest.raises(ModelTypeError, match="cannot be copied"):
         fxquant.prepare(nn.utils.weight_norm(nn.Linear(2, 2)))
