@@ -52,7 +52,7 @@ def prepare(
         BatchError: If example_inputs do not fit the model.
     """
     pipeline = prepare_pipeline(get_target(target)) if config is None else config
-    pipeline = parse(pipeline) if isinstance(pipeline, str) else pipeline
+    pipeline = (parse(pipeline) if isinstance(pipeline, str) else pipeline).for_target(target)
     if has_record(model):
         raise ModelTypeError(
             "The model is prepared or quantized already.", remedy="Pass the float model it was made from."
@@ -219,7 +219,7 @@ def quantize(
     calibrate(prepared, batches)
     quantized = convert(prepared)
     with torch.no_grad():
-        float_score = None if evaluate is None else float(evaluate(model))
+        float_score = None if evaluate is None else float(evaluate(copy.deepcopy(model).eval()))
         score = None if evaluate is None else float(evaluate(quantized))
     return QuantizationResult(
         model=quantized,

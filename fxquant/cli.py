@@ -16,7 +16,7 @@ from rich.table import Table
 from torch import fx, nn
 
 from fxquant.api import calibrate, convert, export, prepare, report, verify
-from fxquant.errors import FxQuantError, ModelTypeError, unknown_option
+from fxquant.errors import BatchError, FxQuantError, ModelTypeError, unknown_option
 from fxquant.graph import Report, capture, graph_text
 from fxquant.ops import TABLE
 from fxquant.passes import CATALOGUE, Pass, parse, prepare_pipeline
@@ -55,7 +55,13 @@ def main(verbose: int) -> None:
 @click.option(
     "--out", type=click.Path(path_type=Path), default=Path("out"), show_default=True, help="Folder."
 )
-@click.option("--batch-size", default=32, show_default=True, help="Rows of each array in one batch.")
+@click.option(
+    "--batch-size",
+    default=32,
+    type=click.IntRange(min=1),
+    show_default=True,
+    help="Rows of each array in one batch.",
+)
 def quantize(model: str, batches: Path, target: str, out: Path, batch_size: int) -> None:
     """Quantize MODEL on BATCHES, an .npz file with one array per input; write and verify the files."""
     data = _load_batches(batches, batch_size)
@@ -76,7 +82,7 @@ def quantize(model: str, batches: Path, target: str, out: Path, batch_size: int)
 @click.option("--print-after", multiple=True, help="Also print the graph after this pass.")
 def run(model: str, target: str, pipeline: str | None, print_after: tuple[str, ...]) -> None:
     """Run passes on MODEL and print its graph."""
-    steps = prepare_pipeline(get_target(target)) if pipeline is None else parse(pipeline)
+    steps = prepare_pipeline(get_target(target)) if pipeline is None else parse(pipeline).for_target(target)
     names = [step.name for step in steps.passes]
     unknown = [name for name in print_after if name not in names]
     if unknown:
@@ -133,7 +139,7 @@ def _load_model(path: str) -> nn.Module:
     module_name, _, attribute = path.partition(":")
     try:
         found: Any = getattr(importlib.import_module(module_name), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
+    except Exception as error:  # whatever importing the user's module raises
         raise ModelTypeError(f"There is no '{path}': {error}.", remedy="Write module:name.") from error
     if not isinstance(found, nn.Module) and callable(found):
         try:
@@ -151,7 +157,13 @@ def _load_model(path: str) -> nn.Module:
 
 
 def _load_batches(path: Path, size: int) -> list[dict[str, torch.Tensor]]:
-    with np.load(path) as arrays:
-        tensors = {name: torch.from_numpy(arrays[name]) for name in arrays.files}
-    rows = max((tensor.shape[0] for tensor in tensors.values()), default=0)
+    try:
+        with np.load(path) as arrays:
+            tensors = {name: torch.from_numpy(arrays[name]) for name in arrays.files}
+        rows = max((tensor.shape[0] for tensor in tensors.values()), default=0)
+    except Exception as error:  # numpy and torch have no common error for data they do not read
+        raise BatchError(
+            f"'{path}' does not hold batches: {error}.",
+            remedy="Write it with numpy.savez(path, input=array).",
+        ) from error
     return [{name: t[start : start + size] for name, t in tensors.items()} for start in range(0, rows, size)]

@@ -61,3 +61,12 @@ def test_error_is_one_line(arguments, message):
     assert result.exit_code == 1
     assert message in result.output
     assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize("name", ["array.npy", "junk.npz"])
+def test_data_that_is_no_npz_is_one_line_too(name, tmp_path):
+    path = tmp_path / name
+    np.save(path.open("wb"), np.zeros(3)) if name.endswith("npy") else path.write_text("junk")
+    result = invoke("quantize", MODEL, path)
+    assert result.exit_code == 1
+    assert "does not hold batches" in result.output

@@ -49,6 +49,7 @@ class OutputParity:
         name: Name of the output in the file.
         max_difference: Largest absolute difference.
         samples: Number of rows compared.
+        nonfinite: Number of entries, of both sides, that are NaN or infinite.
         same_top1: Number of rows whose largest entry is at the same place, over the last axis.
     """
 
@@ -56,6 +57,7 @@ class OutputParity:
     max_difference: float = 0.0
     samples: int = 0
     same_top1: int = 0
+    nonfinite: int = 0
 
     @property
     def top1_agreement(self) -> float:
@@ -106,6 +108,7 @@ class ParityReport:
         lines += [
             f"  output '{output.name}': difference {output.max_difference:.3g}, same top-1 on "
             f"{output.same_top1} of {output.samples}"
+            + (f", {output.nonfinite} NaN or Inf" if output.nonfinite else "")
             for output in self.outputs
         ]
         return "\n".join(lines)
@@ -199,10 +202,14 @@ def _feeds(signature: Signature, example: Example) -> dict[str, np.ndarray]:
 def _compare_outputs(
     outputs: Iterable[OutputParity], simulated: object, deployed: dict[str, np.ndarray]
 ) -> None:
-    leaves = [leaf for leaf in pytree.tree_leaves(simulated) if isinstance(leaf, torch.Tensor)]
+    leaves = [torch.as_tensor(leaf) for leaf in pytree.tree_leaves(simulated) if leaf is not None]
     for output, leaf in zip(outputs, leaves, strict=True):
         ours, theirs = leaf.double().cpu(), torch.from_numpy(deployed[output.name]).double()
-        output.max_difference = max(output.max_difference, float((ours - theirs).abs().max()))
+        is_same = (ours == theirs) | (ours.isnan() & theirs.isnan())
+        difference = torch.where(is_same, 0.0, (ours - theirs).abs()).nan_to_num(nan=float("inf"))
+        largest = float(difference.max()) if difference.numel() else 0.0
+        output.max_difference = max(output.max_difference, largest)
+        output.nonfinite += int((~ours.isfinite()).sum()) + int((~theirs.isfinite()).sum())
         rows = ours.reshape(-1, ours.shape[-1] if ours.dim() else 1)
         output.samples += rows.shape[0]
         output.same_top1 += int((rows.argmax(-1) == theirs.reshape(rows.shape).argmax(-1)).sum())

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Collection, Iterator, Sized
 from dataclasses import replace
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -10,10 +11,15 @@ from rich.progress import track
 from torch import fx
 
 from fxquant.calibration.batches import Signature, calls_of
-from fxquant.calibration.interpreter import CalibrationInterpreter, quantizer_sites, weight_sites
+from fxquant.calibration.interpreter import (
+    CalibrationInterpreter,
+    NonFiniteFinder,
+    quantizer_sites,
+    weight_sites,
+)
 from fxquant.errors import BatchError, NonFiniteError
 from fxquant.graph import Example, Stage, get_record, set_record
-from fxquant.graph.annotations import TENSOR, layer_of
+from fxquant.graph.annotations import TENSOR
 from fxquant.graph.edit import bypass
 from fxquant.quantization.affine import QuantizeDequantize
 
@@ -53,7 +59,7 @@ def calibrate_graph(gm: fx.GraphModule, batches: object) -> None:
         quantizer.set_range_from_stats()
     for _, quantizer in sites:
         quantizer.encoding_analyzer.reset_stats()
-    set_record(gm, replace(record, example=example))
+    set_record(gm, replace(record, example=record.example or _remembered(gm, example)))
 
 
 def uncalibrated_layers(gm: fx.GraphModule) -> list[str]:
@@ -70,7 +76,7 @@ def _observe(gm: fx.GraphModule, sites: _Sites, batches: object) -> Example:
     with torch.no_grad():
         for index, example in enumerate(_with_progress(calls_of(batches, signature), batches)):
             _run(interpreter, signature, example, index)
-            _check_batch(sites, index)
+            _check_batch(gm, sites, signature.bind(example), index)
             first = first or example
     if first is None:
         raise BatchError(
@@ -79,6 +85,35 @@ def _observe(gm: fx.GraphModule, sites: _Sites, batches: object) -> Example:
         )
     _remove_quantizers(gm, interpreter.integer_sites)
     return first
+
+
+def _remembered(gm: fx.GraphModule, example: Example) -> Example:
+    """Return copies of a call's arguments to export with, of two rows where the model runs on two."""
+    small = _copied(example, 2)
+    try:
+        with torch.no_grad():
+            CalibrationInterpreter(gm, set()).run(
+                *Signature(gm).bind(small).values(), enable_io_processing=False
+            )
+    except Exception:  # whatever the model raises where its batch size is fixed
+        return _copied(example, None)
+    return small
+
+
+def _copied(example: Example, most: int | None) -> Example:
+    """Return copies of a call's arguments, cut to the first rows where ``most`` is given."""
+    rows = next((tensor.shape[0] for tensor in example.tensors() if tensor.dim()), 0)
+
+    def kept(value: Any) -> Any:
+        if not isinstance(value, torch.Tensor):
+            return value
+        has_rows = value.dim() > 0 and value.shape[0] == rows
+        return (value[:most] if has_rows else value).detach().clone()
+
+    return Example(
+        args=tuple(kept(value) for value in example.args),
+        kwargs={name: kept(value) for name, value in example.kwargs.items()},
+    )
 
 
 def _remove_quantizers(gm: fx.GraphModule, sites: Collection[fx.Node]) -> None:
@@ -97,23 +132,24 @@ def _run(interpreter: CalibrationInterpreter, signature: Signature, example: Exa
         shapes = ", ".join(str(tuple(tensor.shape)) for tensor in example.tensors())
         raise BatchError(
             f"The model rejects batch {index} (shapes {shapes}): {str(error).splitlines()[0]}.",
-            layer=interpreter.layer or None,
+            layer=interpreter.last_layer() or None,
             remedy="Yield batches of the shape and type that the float model takes.",
         ) from error
 
 
-def _check_batch(sites: _Sites, index: int) -> None:
-    """Check all statistics at once; only on failure look for the first layer."""
+def _check_batch(gm: fx.GraphModule, sites: _Sites, inputs: dict[str, Any], index: int) -> None:
+    """Check all statistics at once; only on failure run the batch again to find the first layer."""
     ranges = [q.encoding_analyzer.observed_range for _, q in sites]
     bounds = [bound.reshape(-1).double() for pair in ranges if pair is not None for bound in pair]
     if not bounds or bool(torch.cat(bounds).isfinite().all()):
         return
-    for node, quantizer in sites:
-        name = node.meta.get(TENSOR, node.name)
-        what = f"batch {index} of the calibration data, first in tensor '{name}'"
-        _check_finite(
-            quantizer, layer_of(node), what, "Remove such values from the data, or mend that layer."
-        )
+    finder = NonFiniteFinder(gm)
+    finder.run(*inputs.values(), enable_io_processing=False)
+    raise NonFiniteError(
+        f"NaN or Inf in batch {index} of the calibration data, first in tensor '{finder.first}'.",
+        layer=finder.layer or None,
+        remedy="Remove such values from the data, or mend that layer.",
+    )
 
 
 def _check_finite(quantizer: QuantizeDequantize, layer: str, what: str, remedy: str) -> None:

@@ -6,6 +6,7 @@ import torch
 from torch import fx
 
 from fxquant.graph.annotations import layer_of
+from fxquant.graph.names import tensor_names
 from fxquant.graph.values import is_quantizer
 from fxquant.nn import QuantizationMixin
 from fxquant.quantization import QuantizerBase
@@ -36,9 +37,8 @@ class CalibrationInterpreter(fx.Interpreter):
         self._node = n
         return super().run_node(n)
 
-    @property
-    def layer(self) -> str:
-        """The user's layer of the node that ran last."""
+    def last_layer(self) -> str:
+        """Return the user's layer of the node that ran last."""
         return layer_of(self._node)
 
     def call_module(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -51,8 +51,30 @@ class CalibrationInterpreter(fx.Interpreter):
                 module.encoding_analyzer.update_stats(value)
             return value
         if isinstance(module, QuantizationMixin):
-            return module.float_forward(*args, **kwargs)
+            with module.in_float():
+                return module(*args, **kwargs)
         return super().call_module(target, args, kwargs)
+
+
+class NonFiniteFinder(CalibrationInterpreter):
+    """Runs a prepared model in float until a tensor holds NaN or Inf.
+
+    Attributes:
+        first: Name of that tensor; empty while there is none.
+        layer: The user's layer that gives it.
+    """
+
+    def __init__(self, gm: fx.GraphModule) -> None:
+        super().__init__(gm, set())
+        self._names = tensor_names(gm)
+        self.first = self.layer = ""
+
+    def run_node(self, n: fx.Node) -> Any:
+        value = super().run_node(n)
+        is_float = isinstance(value, torch.Tensor) and value.is_floating_point()
+        if is_float and not self.first and not bool(value.isfinite().all()):
+            self.first, self.layer = self._names[n], layer_of(n)
+        return value
 
 
 def quantizer_sites(gm: fx.GraphModule) -> list[tuple[fx.Node, QuantizeDequantize]]:

@@ -52,7 +52,10 @@ def export_files(gm: fx.GraphModule, path: Path, example: Example | None) -> Exp
 
 
 def _write_onnx(model: ir.Model, path: Path) -> None:
-    proto = ir.to_proto(model)
+    try:
+        proto = ir.to_proto(model)
+    except Exception as error:  # onnx_ir has no common error for a constant without a form in ONNX
+        raise ExportError(f"The exported graph has no form in ONNX: {error}.") from error
     del proto.graph.value_info[:]  # shapes of inner tensors follow from the graph
     onnx.save_model(proto, str(path))
     try:

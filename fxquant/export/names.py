@@ -11,6 +11,18 @@ from fxquant.export.operators import TENSOR_NAME
 _LARGE = 2**16  # bytes; larger constants stay shared, such as tied embeddings
 
 
+def name_inputs(model: ir.Model, names: list[str]) -> None:
+    """Give the graph's inputs the names that the model's forward has for them, where each is one tensor."""
+    inputs = list(model.graph.inputs)
+    if len(inputs) != len(names):
+        return
+    for node in model.graph:
+        for value in node.outputs:
+            value.name = f"{value.name}_output" if value.name in names else value.name
+    for value, name in zip(inputs, names, strict=True):
+        value.name = name
+
+
 def name_tensors(model: ir.Model) -> None:
     """Name quantized tensors and what their quantizers give.
 

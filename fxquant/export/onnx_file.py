@@ -18,7 +18,7 @@ from fxquant.export.graph_edits import (
     strip,
 )
 from fxquant.export.lower import lower, needs_opset_21
-from fxquant.export.names import name_constants, name_tensors
+from fxquant.export.names import name_constants, name_inputs, name_tensors
 from fxquant.export.operators import translations
 from fxquant.graph import Example, ModelRecord
 
@@ -33,6 +33,11 @@ def to_onnx(gm: fx.GraphModule, example: Example, record: ModelRecord) -> ir.Mod
     Raises:
         ExportError: If torch.onnx cannot export the graph.
     """
+    wide = [t.dtype for t in example.tensors() if t.is_floating_point() and t.dtype is not torch.float32]
+    if wide:
+        raise ExportError(
+            f"Quantized ONNX is float32 around its integers, not {wide[0]}.", remedy="Export model.float()."
+        )
     opset = 21 if needs_opset_21(gm) else 18
     lowered = lower(gm)
     batched = _with_batch_of_two(example)
@@ -45,6 +50,7 @@ def to_onnx(gm: fx.GraphModule, example: Example, record: ModelRecord) -> ir.Mod
     fuse_global_pools(model)
     share_initializers(model)
     remove_unused_constants(model)
+    name_inputs(model, [str(node.target) for node in gm.graph.find_nodes(op="placeholder")])
     name_tensors(model)
     name_constants(model)
     strip(model)

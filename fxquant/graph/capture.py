@@ -5,10 +5,11 @@ import inspect
 from collections.abc import Collection
 from typing import Any
 
+import torch
 from torch import fx, nn
 from torch.nn.utils import parametrize
 
-from fxquant.errors import FxQuantError, ModelTypeError
+from fxquant.errors import CaptureError, FxQuantError, ModelTypeError
 from fxquant.graph.annotations import LAYER
 from fxquant.graph.tracer import LayerTracer, capture_error
 
@@ -34,6 +35,12 @@ def capture(model: nn.Module, given: Collection[str] = ()) -> fx.GraphModule:
             f"A model must be a torch.nn.Module, not {type(model).__name__}.",
             remedy="Pass the model itself, not its class, its state dict or its output.",
         )
+    wrapped = next((name for name in ("_orig_mod", "module") if _is_wrapper(model, name)), None)
+    if wrapped or isinstance(model, torch.jit.ScriptModule):
+        raise ModelTypeError(
+            f"A {type(model).__name__} holds code that cannot be captured.",
+            remedy=f"Pass model.{wrapped} instead." if wrapped else "Pass the model it was made from.",
+        )
     copied = _copy(model)
     tracer = LayerTracer(_defaults(model, given))
     try:
@@ -42,6 +49,7 @@ def capture(model: nn.Module, given: Collection[str] = ()) -> fx.GraphModule:
         raise
     except Exception as error:  # whatever user code raises on a proxy
         raise capture_error(error, layer=type(model).__name__) from error
+    _drop_unused_variadics(graph)
     gm = fx.GraphModule(copied, graph, class_name=type(model).__name__)
     for node in graph.nodes:
         stack = list(node.meta.get("nn_module_stack") or [""])
@@ -50,10 +58,28 @@ def capture(model: nn.Module, given: Collection[str] = ()) -> fx.GraphModule:
     return gm
 
 
+def _is_wrapper(model: nn.Module, attribute: str) -> bool:
+    """Whether a model is what torch.compile, DataParallel or DistributedDataParallel makes of another."""
+    is_torch = type(model).__module__.startswith(("torch._dynamo", "torch.nn.parallel"))
+    return is_torch and isinstance(getattr(model, attribute, None), nn.Module)
+
+
+def _drop_unused_variadics(graph: fx.Graph) -> None:
+    """Remove *args and **kwargs of forward that it never reads."""
+    for node in graph.find_nodes(op="placeholder"):
+        if str(node.target).startswith("*") and node.users:
+            raise CaptureError(
+                f"The forward reads '{node.target}', whose length is not known.",
+                remedy="Give each input a name of its own.",
+            )
+        if str(node.target).startswith("*"):
+            graph.erase_node(node)
+
+
 def _copy(model: nn.Module) -> nn.Module:
     try:
         copied = copy.deepcopy(model).eval()
-    except RuntimeError as error:
+    except (RuntimeError, TypeError) as error:
         raise ModelTypeError(
             f"The model cannot be copied: {error}.",
             remedy="Remove hooks that compute a weight, for example with torch.nn.utils.remove_weight_norm.",

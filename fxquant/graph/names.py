@@ -5,6 +5,8 @@ from torch import fx
 from fxquant.graph.annotations import layer_of
 from fxquant.graph.values import op_of
 
+_SUFFIXES = ("", "_q", "_qdq", "_scale")  # names that an exported file derives from a tensor's
+
 
 def tensor_names(gm: fx.GraphModule) -> dict[fx.Node, str]:
     """Return a unique name for the tensor each node gives.
@@ -17,9 +19,9 @@ def tensor_names(gm: fx.GraphModule) -> dict[fx.Node, str]:
     for node in gm.graph.nodes:
         base = _base_name(gm, node)
         name, count = base, 1
-        while name in taken:
+        while taken & {f"{name}{suffix}" for suffix in _SUFFIXES}:
             name, count = f"{base}_{count}", count + 1
-        taken.add(name)
+        taken |= {f"{name}{suffix}" for suffix in _SUFFIXES}
         names[node] = name
     return names
 

@@ -1,7 +1,8 @@
 """QuantizationMixin: what makes a torch module a quantized module."""
 
+import contextlib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, ClassVar, TypeVar
 
 import torch
@@ -41,6 +42,7 @@ class QuantizationMixin(nn.Module):
 
     def __quant_init__(self) -> None:
         """Make the empty quantizer containers; called at the end of ``__init__`` and by ``from_module``."""
+        self._runs_in_float = False
         self.input_quantizers = nn.ModuleList([None] * self.num_inputs)  # type: ignore[list-item]  # None: absent
         self.output_quantizers = nn.ModuleList([None])  # type: ignore[list-item]  # None: absent
         self.param_quantizers = nn.ModuleDict(dict.fromkeys(self._parameters))  # type: ignore[arg-type]  # None: absent
@@ -83,6 +85,8 @@ class QuantizationMixin(nn.Module):
 
     def forward(self, *inputs: Any, **kwargs: Any) -> Any:
         """Run the module on quantized inputs and parameters, and quantize what it returns."""
+        if self._runs_in_float:
+            return self.float_forward(*inputs, **kwargs)
         inputs, kwargs = self._by_position(inputs, kwargs)
         quantized = [
             _apply(quantizer, x) for quantizer, x in zip(self.input_quantizers, inputs, strict=False)
@@ -90,6 +94,15 @@ class QuantizationMixin(nn.Module):
         parameters = {name: self.quantized_parameter(name) for name in self.param_quantizers}
         output = self.compute(parameters, *quantized, *inputs[len(quantized) :], **kwargs)
         return _apply(self.output_quantizers[0], output)
+
+    @contextlib.contextmanager
+    def in_float(self) -> Iterator[None]:
+        """Let calls of the module, hooks included, run in float inside the context."""
+        self._runs_in_float = True
+        try:
+            yield
+        finally:
+            self._runs_in_float = False
 
     def float_forward(self, *inputs: Any, **kwargs: Any) -> Any:
         """Run the module in float, as if it had no quantizer; frozen parameters give the values they have."""
@@ -129,7 +142,7 @@ class QuantizationMixin(nn.Module):
         codes = encoding.to_integers(value.detach())
         delattr(self, name)
         self.register_buffer(name, codes)
-        self.param_quantizers[name] = FrozenDequantize(encoding)
+        self.param_quantizers[name] = FrozenDequantize(encoding, value.dtype)
 
 
 def quantized_class_of(module_class: type[nn.Module]) -> type[QuantizationMixin] | None:

@@ -70,6 +70,7 @@ class Op:
         output: Where the range of the output comes from.
         fixed_range: The range, as (min, max), of a FIXED output.
         returns: What kind of value a call gives.
+        may_take_apart: Whether a call may pick one of several tensors, whose ranges have nothing in common.
         is_flatten: Whether a call with start dimension 1 gives a matrix, whatever its input.
         is_noop_in_eval: Whether the op returns its input unchanged outside training.
         onnx: Name of the ONNX op it becomes, as documentation; several where it depends on the arguments.
@@ -84,6 +85,7 @@ class Op:
     output: OutputRange = OutputRange.OWN
     fixed_range: tuple[float, float] | None = None
     returns: Returns = Returns.TENSOR
+    may_take_apart: bool = False
     is_flatten: bool = False
     is_noop_in_eval: bool = False
     onnx: str = ""

@@ -69,6 +69,7 @@ SHAPE = (
         functions=(operator.getitem,),
         methods=("__getitem__",),
         output=_LIKE,
+        may_take_apart=True,
         onnx="Slice, Gather",
     ),
     Op(

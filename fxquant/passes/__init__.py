@@ -20,6 +20,7 @@ from fxquant.passes.pipeline import Pipeline, parse_pipeline
 from fxquant.passes.remove_noop import RemoveNoop
 from fxquant.passes.share_encodings import ShareEncodings
 from fxquant.passes.swap_modules import SwapModules
+from fxquant.passes.widen_weights import WidenWeights
 from fxquant.targets import BiasHandling, Target
 
 CATALOGUE: tuple[type[Pass], ...] = (
@@ -33,6 +34,7 @@ CATALOGUE: tuple[type[Pass], ...] = (
     ShareEncodings,
     InsertQuantizers,
     SwapModules,
+    WidenWeights,
     DeriveBias,
     FreezeEncodings,
 )
@@ -58,7 +60,8 @@ def prepare_pipeline(target: Target) -> Pipeline:
 
 def convert_pipeline(target: Target) -> Pipeline:
     """Return the passes that freeze a calibrated model."""
-    return parse("derive-bias,freeze-encodings" if target.bias is BiasHandling.INT32 else "freeze-encodings")
+    bias = ["derive-bias"] if target.bias is BiasHandling.INT32 else []
+    return parse(",".join(["widen-weights", *bias, "freeze-encodings"]))
 
 
 _TARGETED = ("assign-specs", "assign-outputs", "legalize-outputs")
@@ -80,6 +83,7 @@ __all__ = [
     "RemoveNoop",
     "ShareEncodings",
     "SwapModules",
+    "WidenWeights",
     "catalogue_text",
     "convert_pipeline",
     "parse",

@@ -15,7 +15,15 @@ import torch
 from torch import fx
 
 from fxquant.graph import Report
-from fxquant.graph.values import activations_of, attribute, is_call, is_constant, op_of, operand_of, returns
+from fxquant.graph.values import (
+    activations_of,
+    attribute,
+    is_call,
+    is_constant,
+    op_of,
+    operand_of,
+    returns,
+)
 from fxquant.nn import quantized_class_of
 from fxquant.ops import Op, Operand, Returns
 from fxquant.passes.assignment import Assignment, activation_spec, assign, placement_of
@@ -80,7 +88,7 @@ def _integer(gm: fx.GraphModule, node: fx.Node, op: Op, rule: Rule, target: Targ
     spec, weight = _weight_spec(rule, target, op.weight), operand_of(node, op.weight)
     if not isinstance(weight, fx.Node):  # the module form holds it
         return Assignment(rule=rule, inputs=inputs, weight=spec)
-    inputs[weight.name] = spec if is_constant(weight) else replace(spec, channel_axis=None)
+    inputs[weight.name] = spec if is_constant(weight) else replace(spec, channel_axis=None, narrow=False)
     return Assignment(rule=rule, inputs=inputs)
 
 
@@ -89,7 +97,7 @@ def _operand_spec(
 ) -> QuantizationSpec:
     """Return the spec of a tensor that is read as an activation; a constant matrix is a weight."""
     has_channels = operand is not None and operand.channel_axis is not None
-    if has_channels and is_constant(value) and _rank(gm, value) > 1:
+    if has_channels and is_constant(value) and _rank(gm, value) == 2:
         return _weight_spec(rule, target, operand)
     return activation_spec(gm, value, target)
 

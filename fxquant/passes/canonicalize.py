@@ -40,9 +40,17 @@ class Canonicalize(Pass):
         order = {node: index for index, node in enumerate(gm.graph.nodes)}
         moved = [_call_by_position(gm, node) for node in gm.graph.nodes]
         has_changed = any(moved)
-        # found before any is changed: a module's flag serves all its calls
-        for node in [node for node in gm.graph.nodes if writes_in_place(gm, node)]:
-            reason = _refusal(node, aliases, order)
+        # decided before any is changed: a module's flag serves all its calls
+        refusals = {
+            node: _refusal(node, aliases, order) for node in gm.graph.nodes if writes_in_place(gm, node)
+        }
+        modules = {
+            node: id(gm.get_submodule(str(node.target))) for node in refusals if node.op == "call_module"
+        }
+        refused = {modules[node] for node, reason in refusals.items() if reason and node in modules}
+        for node, reason in refusals.items():
+            if not reason and modules.get(node) in refused:
+                reason = "another call of the same layer has to stay in place"
             if reason:
                 self.declined(gm, node, report, reason)
                 continue

@@ -33,7 +33,7 @@ class DeriveBias(Pass):
 
     name = "derive-bias"
     changes = Changes.VALUES
-    after = ("swap-modules",)
+    after = ("swap-modules", "widen-weights")
 
     def rewrite(self, gm: fx.GraphModule, report: Report) -> bool:
         has_changed = False
@@ -62,7 +62,6 @@ class DeriveBias(Pass):
                 )
                 continue
             source = gm.get_submodule(str(sources.pop())).get_encodings()  # type: ignore[operator]  # a quantizer
-            _make_room(quantizer, source, weight, bias, op.weight.channel_axis or 0)
             for path in {str(call.target) for call in calls}:
                 keep_float(gm, f"{path}.bias")
             module.freeze_parameter("bias", _bias_encoding(quantizer, source))
@@ -83,23 +82,3 @@ def _bias_encoding(quantizer: QuantizeDequantize, source: AffineEncoding) -> Aff
     scale = (source.scale * weight.scale).detach()
     scale = scale.reshape(-1) if scale.numel() > 1 else scale.reshape(())
     return AffineEncoding(scale, torch.zeros_like(scale), *_INT32, True)
-
-
-def _make_room(
-    quantizer: QuantizeDequantize, source: AffineEncoding, weight: torch.Tensor, bias: torch.Tensor, axis: int
-) -> None:
-    """Widen the weight ranges of channels whose accumulator would not fit into int32.
-
-    The accumulator holds the bias codes and at most (qmax - qmin) * sum(|weight codes|); both shrink as the
-    weight's scale grows. A channel of tiny weights with a large bias needs it.
-    """
-    encoding = quantizer.get_encodings()
-    assert encoding is not None
-    real = bias.detach().abs().double() / source.scale.double()
-    magnitudes = weight.detach().abs().double().transpose(0, axis).flatten(1).sum(1)
-    magnitudes = magnitudes if len(magnitudes) == len(real) else magnitudes.amax()
-    largest = (real + (source.qmax - source.qmin) * magnitudes) / _INT32[1]
-    needed = largest.amax() if encoding.scale.numel() == 1 else largest
-    factor = (needed.reshape(encoding.scale.shape) / encoding.scale.double()).clamp_min(1.0)
-    widened = factor.to(encoding.scale.dtype) * torch.where(factor > 1.0, 1.0 + 2.0**-20, 1.0)  # rounds up
-    quantizer.set_range(quantizer.min.detach() * widened, quantizer.max.detach() * widened)

@@ -18,7 +18,7 @@ from torch import fx
 
 from fxquant.errors import NotCalibratedError
 from fxquant.graph import Report
-from fxquant.graph.annotations import layer_of
+from fxquant.graph.annotations import LAYER, layer_of
 from fxquant.graph.edit import add_buffer, callers, identifier, keep_float, set_module
 from fxquant.graph.values import attribute, is_constant
 from fxquant.nn import QuantizationMixin
@@ -33,7 +33,7 @@ class FreezeEncodings(Pass):
 
     name = "freeze-encodings"
     changes = Changes.BOTH
-    after = ("swap-modules", "derive-bias")
+    after = ("swap-modules", "widen-weights", "derive-bias")
 
     def rewrite(self, gm: fx.GraphModule, report: Report) -> bool:
         quantizers = callers(gm, lambda module: isinstance(module, QuantizeDequantize))
@@ -60,24 +60,26 @@ def _freeze_quantizer(gm: fx.GraphModule, calls: list[fx.Node]) -> None:
     quantizer = gm.get_submodule(str(calls[0].target))
     assert isinstance(quantizer, QuantizeDequantize)
     encoding = _encoding(quantizer, calls[0])
-    constants = [call.all_input_nodes[0] for call in calls if is_constant(call.all_input_nodes[0])]
-    are_private = all(len(node.users) == 1 for node in constants)
-    if len(constants) == len(calls) and are_private:
-        for node in constants:
-            _store_codes(gm, node, encoding)
-        frozen: torch.nn.Module = FrozenDequantize(encoding)
-    else:
-        frozen = FrozenQuantizeDequantize(encoding)
+    frozen: torch.nn.Module = FrozenQuantizeDequantize(encoding)
+    if all(is_constant(call.all_input_nodes[0]) for call in calls):
+        values = [attribute(gm, call.all_input_nodes[0]) for call in calls]
+        for call in calls:
+            _store_codes(gm, call, encoding)
+        frozen = FrozenDequantize(encoding, getattr(values[0], "dtype", torch.float32))
     for path in {str(call.target) for call in calls}:
         set_module(gm, path, frozen)
 
 
-def _store_codes(gm: fx.GraphModule, node: fx.Node, encoding: AffineEncoding) -> None:
-    """Let a constant node read a buffer of integer codes instead of the float parameter or buffer."""
+def _store_codes(gm: fx.GraphModule, call: fx.Node, encoding: AffineEncoding) -> None:
+    """Let a quantizer's call read a buffer of integer codes; other readers keep the float constant."""
+    node = call.all_input_nodes[0]
     value = attribute(gm, node)
     assert isinstance(value, torch.Tensor)
-    name = f"{identifier(str(node.target))}_codes"
-    node.target = add_buffer(gm, name, encoding.to_integers(value.detach()))
+    name = add_buffer(gm, f"{identifier(str(node.target))}_codes", encoding.to_integers(value.detach()))
+    with gm.graph.inserting_before(call):
+        codes = gm.graph.get_attr(name)
+    codes.meta[LAYER] = layer_of(node)
+    call.replace_input_with(node, codes)
 
 
 def _encoding(quantizer: QuantizeDequantize, node: fx.Node) -> AffineEncoding:

@@ -13,7 +13,7 @@ After::
 from dataclasses import dataclass
 
 import torch
-from torch import fx
+from torch import fx, nn
 
 from fxquant.graph import Report
 from fxquant.graph.aliases import Aliases
@@ -40,7 +40,7 @@ class InsertQuantizers(Pass):
     after = ("share-encodings",)
 
     def rewrite(self, gm: fx.GraphModule, report: Report) -> bool:
-        names, device = tensor_names(gm), _device(gm)
+        names, device, room = tensor_names(gm), _device(gm), _room(gm)
         nodes = list(gm.graph.nodes)
         last_input = [node for node in nodes if node.op == "placeholder"][-1:]
         aliases = Aliases(gm)
@@ -57,7 +57,7 @@ class InsertQuantizers(Pass):
                 home = (node.meta.get(GROUP, node.name), spec)
                 if home not in homes:
                     quantizer = QuantizeDequantize.from_spec(spec, _shape(gm, node)).to(device)
-                    homes[home] = add_module(gm, f"{ROOM}.{identifier(names[node])}", quantizer)
+                    homes[home] = add_module(gm, f"{room}.{identifier(names[node])}", quantizer)
                 after = last_input[0] if node.op == "placeholder" else node
                 call = insert_call(gm, homes[home], node, after)
                 call.meta[TENSOR] = names[node]
@@ -82,6 +82,14 @@ def _readers(gm: fx.GraphModule, node: fx.Node) -> dict[QuantizationSpec, list[f
         if spec is not None:
             readers.setdefault(spec, []).append(user)
     return readers
+
+
+def _room(gm: fx.GraphModule) -> str:
+    """Return the path of the container of quantizers: one of ours, or a name that the model does not use."""
+    name, count = ROOM, 1
+    while hasattr(gm, name) and type(getattr(gm, name)) is not nn.Module:
+        name, count = f"{ROOM}_{count}", count + 1
+    return name
 
 
 def _device(gm: fx.GraphModule) -> torch.device:

@@ -37,6 +37,21 @@ class Pipeline:
                     f"Pass '{step.name}' must come after '{late[0]}'.", remedy="Reorder the pipeline."
                 )
 
+    def for_target(self, target: str) -> "Pipeline":
+        """Return the pipeline with every pass that takes a target set to this one, where none was chosen.
+
+        Raises:
+            OptionError: If a pass was set to another target.
+        """
+        steps = []
+        for step in self.passes:
+            field = next((field for field in dataclasses.fields(step) if field.name == "target"), None)
+            chosen = target if field is None else getattr(step, "target", target)
+            if field is not None and chosen not in (field.default, target):
+                raise OptionError(f"Pass '{step.name}' is set to '{chosen}', the target is '{target}'.")
+            steps.append(step if field is None else dataclasses.replace(step, **{"target": target}))
+        return Pipeline(tuple(steps))
+
     def run(
         self,
         gm: fx.GraphModule,

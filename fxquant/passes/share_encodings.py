@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from torch import fx
 
 from fxquant.graph import Report
-from fxquant.graph.values import activations_of, op_of
+from fxquant.graph.values import activations_of, is_constant, op_of
 from fxquant.ops import OutputRange
 from fxquant.passes.assignment import assign, assignment_of
 from fxquant.passes.base import Changes, Pass
@@ -37,6 +37,9 @@ class ShareEncodings(Pass):
         for node in gm.graph.nodes:
             op, assignment = op_of(gm, node), assignment_of(node)
             if op is None or assignment is None or assignment.rule.placement is not Placement.COPY:
+                continue
+            values = activations_of(gm, node, op)
+            if op.may_take_apart and any(op_of(gm, v) is None and not is_constant(v) for v in values):
                 continue
             if op.output is OutputRange.LIKE_INPUT:
                 groups.join([*activations_of(gm, node, op), node])

@@ -85,7 +85,9 @@ def cover(
     """Return the range of a grid that covers [minimum, maximum] and zero.
 
     With n steps, a symmetric grid has floor(n/2) steps above zero and ceil(n/2) below, of size
-    ``max(max / floor(n/2), -min / ceil(n/2))``; an asymmetric one covers [min(min, 0), max(max, 0)] as it is.
+    ``max(max / floor(n/2), -min / ceil(n/2))``; with 2 bits ``max(max / 2, -min / 2)``, which, as in AIMET,
+    clips the upper half rather than halve the resolution. An asymmetric one covers
+    [min(min, 0), max(max, 0)].
     Degenerate ranges are widened to ``smallest_scale(n)`` a step; infinite ends become a quarter of the
     largest float, so that the scale is finite.
     """

@@ -6,7 +6,7 @@ from torch import fx, nn
 from torch.nn import functional as F
 
 from fxquant.graph import Report
-from fxquant.passes import DeriveBias
+from fxquant.passes import DeriveBias, parse
 from fxquant.quantization.affine import FrozenDequantize, QuantizeDequantize
 
 EPS = torch.finfo(torch.float32).eps
@@ -103,7 +103,7 @@ def test_scale_is_exactly_the_product_of_the_input_and_weight_scales(
 ) -> None:
     gm = calibrated(ConvAndLinear(), "onnxruntime", X)
     product = scale_of(gm, source) * scale_of(gm, f"{layer}.param_quantizers.weight").reshape(-1)
-    DeriveBias()(gm, Report())
+    parse("widen-weights,derive-bias").run(gm, Report())
     codes, scale = bias_of(gm, layer)
     assert scale.dtype == torch.float32
     assert torch.equal(scale, product)
@@ -116,7 +116,7 @@ def test_bias_lies_within_half_a_step_of_what_it_was(
 ) -> None:
     gm = calibrated(make(), "onnxruntime", X)
     before = gm.conv.bias.detach().clone()
-    DeriveBias()(gm, Report())
+    parse("widen-weights,derive-bias").run(gm, Report())
     codes, scale = bias_of(gm, "conv")
     # Half a step, and what float32 can tell of the bias: it has fewer digits than int32.
     bound = scale.double() / 2 + EPS * before.abs().double()
@@ -130,7 +130,7 @@ def test_sum_of_products_and_bias_fits_the_accumulator(
     make: Callable[[], nn.Module], calibrated: Callable[..., fx.GraphModule]
 ) -> None:
     gm = calibrated(make(), "onnxruntime", X)
-    DeriveBias()(gm, Report())
+    parse("widen-weights,derive-bias").run(gm, Report())
     codes, _ = bias_of(gm, "conv")
     weight = gm.conv.param_quantizers.weight.get_encodings().to_integers(gm.conv.weight.detach())
     products = 255 * weight.long().abs().sum((1, 2, 3))
@@ -142,7 +142,7 @@ def test_only_the_channel_that_needs_room_gets_another_weight_scale(
 ) -> None:
     gm = calibrated(zero_channel(), "onnxruntime", X)
     before = scale_of(gm, "conv.param_quantizers.weight").reshape(-1)
-    DeriveBias()(gm, Report())
+    parse("widen-weights,derive-bias").run(gm, Report())
     after = scale_of(gm, "conv.param_quantizers.weight").reshape(-1)
     assert (after > before).tolist() == [True, False, False, False, False]
     assert torch.equal(after[1:], before[1:])
@@ -151,5 +151,5 @@ def test_only_the_channel_that_needs_room_gets_another_weight_scale(
 def test_layer_called_on_two_inputs_keeps_its_float_bias(calibrated: Callable[..., fx.GraphModule]) -> None:
     gm = calibrated(TwoInputs(), "onnxruntime", X)
     before = gm.conv.bias
-    DeriveBias()(gm, Report())
+    parse("widen-weights,derive-bias").run(gm, Report())
     assert gm.conv.bias is before

@@ -103,7 +103,10 @@ def test_pipeline_of_a_target_reads_as_expected(target: str) -> None:
 
 @pytest.mark.parametrize(
     ("target", "text"),
-    [("tensorrt", "freeze-encodings"), ("onnxruntime", "derive-bias,freeze-encodings")],
+    [
+        ("tensorrt", "widen-weights,freeze-encodings"),
+        ("onnxruntime", "widen-weights,derive-bias,freeze-encodings"),
+    ],
     ids=["float biases", "int32 biases"],
 )
 def test_biases_are_derived_only_for_targets_that_store_them(target: str, text: str) -> None:

@@ -19,11 +19,11 @@ class _Frozen(QuantizerBase):
     scale: torch.Tensor
     offset: torch.Tensor
 
-    def __init__(self, encoding: AffineEncoding) -> None:
+    def __init__(self, encoding: AffineEncoding, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
         self.register_buffer("scale", encoding.scale.detach().clone())
         self.register_buffer("offset", encoding.offset.detach().clone())
-        self.dtype = encoding.scale.dtype
+        self.dtype = dtype
         self.qmin, self.qmax, self.symmetric = encoding.qmin, encoding.qmax, encoding.symmetry
 
     def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> Self:

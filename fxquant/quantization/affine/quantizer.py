@@ -95,7 +95,8 @@ class QuantizeDequantize(QuantizerBase):
         if not torch.compiler.is_compiling() and not self.is_initialized():
             raise NotCalibratedError(
                 "Failed to run QuantizeDequantize since quantization parameters are not initialized.",
-                remedy="Please initialize the quantization parameters using `compute_encodings()`.",
+                remedy="Please initialize the quantization parameters using `compute_encodings()`, "
+                "or fxquant.calibrate(model, batches) for a prepared model.",
             )
         scale, offset = self._scale_and_offset()
         return functional.quantize_dequantize(input, scale, offset, self.qmin, self.qmax)
