@@ -100,9 +100,9 @@ def test_bad_value_in_the_data_names_the_input(value):
 def test_bad_value_from_a_layer_names_the_first_such_layer():
     model = Net()
     model.conv.bias.data[1] = float("inf")
-    with pytest.raises(NonFiniteError, match="first in tensor 'act'") as error:
+    with pytest.raises(NonFiniteError, match="first in tensor 'conv'") as error:
         fxquant.calibrate(fxquant.prepare(model, target="onnxruntime"), [images()])
-    assert error.value.layer == "act"
+    assert error.value.layer == "conv"
 
 
 def test_bad_weight_names_its_layer():
