@@ -7,7 +7,7 @@ from torch import fx
 
 from fxquant.graph.annotations import layer_of
 from fxquant.graph.names import tensor_names
-from fxquant.graph.values import is_quantizer
+from fxquant.graph.values import quantizer_of
 from fxquant.nn import QuantizationMixin
 from fxquant.quantization import QuantizerBase
 from fxquant.quantization.affine import QuantizeDequantize
@@ -81,9 +81,9 @@ def quantizer_sites(gm: fx.GraphModule) -> list[tuple[fx.Node, QuantizeDequantiz
     """Return the calls of activation quantizers, in graph order."""
     sites = []
     for node in gm.graph.nodes:
-        module = gm.get_submodule(str(node.target)) if is_quantizer(gm, node) else None
-        if isinstance(module, QuantizeDequantize):
-            sites.append((node, module))
+        quantizer = quantizer_of(gm, node)
+        if isinstance(quantizer, QuantizeDequantize):
+            sites.append((node, quantizer))
     return sites
 
 

@@ -7,6 +7,7 @@ p_scale and values p_dq.
 import onnx_ir as ir
 
 from fxquant.export.operators import TENSOR_NAME
+from fxquant.graph.names import free_name
 
 _LARGE = 2**16  # bytes; larger constants stay shared, such as tied embeddings
 
@@ -93,8 +94,6 @@ def _rename(constants: list[ir.Value], names: dict[ir.Value, str]) -> None:
         value.name = f"fxquant_constant_{index}"
     taken: set[str] = set()
     for value, name in wanted.items():
-        free, count = name, 1
-        while free in taken:
-            free, count = f"{name}_{count}", count + 1
+        free = free_name(name, taken.__contains__)
         taken.add(free)
         value.name = free

@@ -8,13 +8,12 @@ from torch import fx, nn
 
 from fxquant.graph.aliases import writes_in_place
 from fxquant.graph.annotations import LAYER, layer_of
+from fxquant.graph.names import free_name
 
 
 def add_module(gm: fx.GraphModule, path: str, module: nn.Module) -> str:
     """Add a submodule under a dotted path, made unique with a number; return the path it got."""
-    free, count = path, 1
-    while _exists(gm, free):
-        free, count = f"{path}_{count}", count + 1
+    free = free_name(path, lambda name: _exists(gm, name))
     gm.add_submodule(free, module)
     return free
 
@@ -61,9 +60,7 @@ def callers(gm: fx.GraphModule, chosen: Callable[[nn.Module], bool]) -> dict[int
 
 def add_buffer(gm: fx.GraphModule, name: str, tensor: torch.Tensor) -> str:
     """Add a buffer at the root, its name made unique with a number; return the name it got."""
-    free, count = name, 1
-    while _exists(gm, free):
-        free, count = f"{name}_{count}", count + 1
+    free = free_name(name, lambda name: _exists(gm, name))
     gm.register_buffer(free, tensor)
     return free
 

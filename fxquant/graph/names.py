@@ -1,9 +1,20 @@
 """Names of tensors, for people: the user's layer and what it computes."""
 
+from collections.abc import Callable
+
 from torch import fx
 
 from fxquant.graph.annotations import layer_of
 from fxquant.graph.values import op_of
+
+
+def free_name(base: str, is_taken: Callable[[str], bool]) -> str:
+    """Return a name that is not taken: the base, or the base with the first number that makes it free."""
+    name, count = base, 1
+    while is_taken(name):
+        name, count = f"{base}_{count}", count + 1
+    return name
+
 
 _SUFFIXES = ("", "_q", "_qdq", "_scale")  # names that an exported file derives from a tensor's
 
@@ -17,13 +28,14 @@ def tensor_names(gm: fx.GraphModule) -> dict[fx.Node, str]:
     names: dict[fx.Node, str] = {}
     taken: set[str] = set()
     for node in gm.graph.nodes:
-        base = _base_name(gm, node)
-        name, count = base, 1
-        while taken & {f"{name}{suffix}" for suffix in _SUFFIXES}:
-            name, count = f"{base}_{count}", count + 1
-        taken |= {f"{name}{suffix}" for suffix in _SUFFIXES}
+        name = free_name(_base_name(gm, node), lambda name: bool(taken & _derived(name)))
+        taken.update(_derived(name))
         names[node] = name
     return names
+
+
+def _derived(name: str) -> set[str]:
+    return {f"{name}{suffix}" for suffix in _SUFFIXES}
 
 
 def _base_name(gm: fx.GraphModule, node: fx.Node) -> str:

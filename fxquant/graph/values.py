@@ -30,9 +30,15 @@ def is_call(node: fx.Node) -> bool:
     return node.op in _CALLS
 
 
+def quantizer_of(gm: fx.GraphModule, node: fx.Node) -> QuantizerBase | None:
+    """Return the quantizer that a node calls; None if it calls none."""
+    module = gm.get_submodule(str(node.target)) if node.op == "call_module" else None
+    return module if isinstance(module, QuantizerBase) else None
+
+
 def is_quantizer(gm: fx.GraphModule, node: fx.Node) -> bool:
     """Whether a node calls a quantizer."""
-    return node.op == "call_module" and isinstance(gm.get_submodule(str(node.target)), QuantizerBase)
+    return quantizer_of(gm, node) is not None
 
 
 def is_constant(node: fx.Node) -> bool:

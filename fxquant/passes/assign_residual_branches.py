@@ -43,9 +43,8 @@ class AssignResidualBranches(Pass):
                 continue
             fused = max(backed, key=lambda value: _depth(value, node, order))
             inputs = {name: spec for name, spec in assignment.inputs.items() if name != fused.name}
-            rule = replace(
-                assignment.rule, output=OutputRule.NEVER
-            )  # the convolution's kernel can hand out float
+            # the convolution's kernel can hand out float
+            rule = replace(assignment.rule, output=OutputRule.NEVER)
             assign(node, replace(assignment, rule=rule, inputs=inputs))
             self.applied(gm, node, report, f"P04: '{fused.name}' fuses with it and stays float")
         return False
@@ -61,13 +60,13 @@ def _is_backed(value: fx.Node) -> bool:
 
 def _depth(value: fx.Node, add: fx.Node, order: dict[fx.Node, int]) -> int:
     """Return the length of the longest path from the branches' common ancestor to a value (P05)."""
-    others = [other for other in add.all_input_nodes if other is not value]
-    shared = _ancestors(value).intersection(*(_ancestors(other) for other in others))
+    own, others = _ancestors(value), [other for other in add.all_input_nodes if other is not value]
+    shared = own.intersection(*(_ancestors(other) for other in others))
     if not shared:
         return 0
     root = max(shared, key=lambda node: order[node])
     length = {root: 0}
-    for node in sorted(_ancestors(value) - {root}, key=lambda node: order[node]):
+    for node in sorted(own - {root}, key=lambda node: order[node]):
         reached = [length[operand] for operand in node.all_input_nodes if operand in length]
         if reached:
             length[node] = max(reached) + 1

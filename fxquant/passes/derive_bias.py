@@ -18,7 +18,7 @@ from torch import fx
 
 from fxquant.graph import Report
 from fxquant.graph.edit import callers, keep_float
-from fxquant.graph.values import is_quantizer, op_of
+from fxquant.graph.values import quantizer_of
 from fxquant.nn import QuantizationMixin
 from fxquant.passes.base import Changes, Pass
 from fxquant.quantization import AffineEncoding
@@ -42,38 +42,22 @@ class DeriveBias(Pass):
             module = gm.get_submodule(str(node.target))
             assert isinstance(module, QuantizationMixin)
             quantizer = dict(module.param_quantizers.items()).get("weight")
-            op, bias, weight = (
-                op_of(gm, node),
-                module._parameters.get("bias"),
-                module._parameters.get("weight"),
-            )
-            if (
-                op is None
-                or op.weight is None
-                or bias is None
-                or weight is None
-                or not isinstance(quantizer, QuantizeDequantize)
-            ):
+            if module._parameters.get("bias") is None or not isinstance(quantizer, QuantizeDequantize):
                 continue
-            sources = {_source(gm, call) for call in calls}
-            if len(sources) > 1 or None in sources:
-                self.declined(
-                    gm, node, report, "it is called on inputs with several scales: its bias stays float"
-                )
+            sources = {quantizer_of(gm, call.all_input_nodes[0]) for call in calls}
+            source = sources.pop() if len(sources) == 1 else None
+            if source is None:
+                reason = "it is called on inputs with several scales: its bias stays float"
+                self.declined(gm, node, report, reason)
                 continue
-            source = gm.get_submodule(str(sources.pop())).get_encodings()  # type: ignore[operator]  # a quantizer
+            encoding = source.get_encodings()
+            assert encoding is not None
             for path in {str(call.target) for call in calls}:
                 keep_float(gm, f"{path}.bias")
-            module.freeze_parameter("bias", _bias_encoding(quantizer, source))
+            module.freeze_parameter("bias", _bias_encoding(quantizer, encoding))
             self.applied(gm, node, report, "bias as int32 at scale_input * scale_weight")
             has_changed = True
         return has_changed
-
-
-def _source(gm: fx.GraphModule, call: fx.Node) -> str | None:
-    """Return the path of the quantizer that feeds a call; None if none does."""
-    operand = call.all_input_nodes[0]
-    return str(operand.target) if is_quantizer(gm, operand) else None
 
 
 def _bias_encoding(quantizer: QuantizeDequantize, source: AffineEncoding) -> AffineEncoding:

@@ -19,7 +19,7 @@ from fxquant.graph import Report
 from fxquant.graph.aliases import Aliases
 from fxquant.graph.annotations import TENSOR
 from fxquant.graph.edit import add_module, identifier, insert_call
-from fxquant.graph.names import tensor_names
+from fxquant.graph.names import free_name, tensor_names
 from fxquant.graph.values import attribute, is_constant, is_quantizer, returns
 from fxquant.ops import Returns
 from fxquant.passes.assignment import assignment_of
@@ -86,10 +86,7 @@ def _readers(gm: fx.GraphModule, node: fx.Node) -> dict[QuantizationSpec, list[f
 
 def _room(gm: fx.GraphModule) -> str:
     """Return the path of the container of quantizers: one of ours, or a name that the model does not use."""
-    name, count = ROOM, 1
-    while hasattr(gm, name) and type(getattr(gm, name)) is not nn.Module:
-        name, count = f"{ROOM}_{count}", count + 1
-    return name
+    return free_name(ROOM, lambda name: hasattr(gm, name) and type(getattr(gm, name)) is not nn.Module)
 
 
 def _device(gm: fx.GraphModule) -> torch.device:

@@ -42,9 +42,9 @@ class ShareEncodings(Pass):
             if op.may_take_apart and any(op_of(gm, v) is None and not is_constant(v) for v in values):
                 continue
             if op.output is OutputRange.LIKE_INPUT:
-                groups.join([*activations_of(gm, node, op), node])
+                groups.join([*values, node])
             elif assignment.rule.shares_range and assignment.inputs:
-                groups.join([*activations_of(gm, node, op), node])
+                groups.join([*values, node])
                 self.applied(gm, node, report, "its inputs and output share one encoding")
         joint = {groups.root(node) for node in gm.graph.nodes if _is_joint(node)}
         for node in gm.graph.nodes:

@@ -19,7 +19,7 @@ from torch import fx
 
 from fxquant.graph import Report
 from fxquant.graph.edit import callers
-from fxquant.graph.values import is_quantizer, op_of
+from fxquant.graph.values import op_of, quantizer_of
 from fxquant.nn import QuantizationMixin
 from fxquant.passes.base import Changes, Pass
 from fxquant.quantization import AffineEncoding
@@ -51,21 +51,16 @@ class WidenWeights(Pass):
                 continue
             if not isinstance(quantizer, QuantizeDequantize):
                 continue
-            sources = [source for call in calls if (source := _source(gm, call)) is not None]
+            sources = [quantizer_of(gm, call.all_input_nodes[0]) for call in calls]
+            encodings = [source.get_encodings() for source in sources if source is not None]
+            axis = op.weight.channel_axis or 0
             widened = [
-                _widen(quantizer, source, weight, bias, op.weight.channel_axis or 0) for source in sources
+                _widen(quantizer, source, weight, bias, axis) for source in encodings if source is not None
             ]
             if any(widened):
                 self.applied(gm, calls[0], report, "weight ranges widened: the accumulator would overflow")
                 has_changed = True
         return has_changed
-
-
-def _source(gm: fx.GraphModule, call: fx.Node) -> AffineEncoding | None:
-    """Return the encoding of a call's input; None where it is not quantized."""
-    operand = call.all_input_nodes[0]
-    quantizer = gm.get_submodule(str(operand.target)) if is_quantizer(gm, operand) else None
-    return quantizer.get_encodings() if isinstance(quantizer, QuantizeDequantize) else None
 
 
 def _widen(
