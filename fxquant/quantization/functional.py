@@ -1,108 +1,123 @@
 """The arithmetic of affine quantization; every other file refers to these formulas.
 
-With s the scale, o the offset (minus the zero point) and [qmin, qmax] the grid (AIMET's convention)::
+With s the scale, o the offset (minus the zero point), h the zero-point shift (0 or 1/2) and [qmin, qmax] the
+grid (AIMET's convention)::
 
-    x_q  = clamp(round(x / s) - o, qmin, qmax)          round half to even, as ONNX QuantizeLinear does
-    x_dq = (x_q + o) * s
+    x_q  = clamp(round(x / s - h) - o, qmin, qmax)      round half to even, as ONNX QuantizeLinear does
+    x_dq = (x_q + o + h) * s
 
 Division by the scale is exact where multiplication by its reciprocal is not: 0 against some 70 differing
-codes in 10^7. Gradients are straight-through inside the grid and zero outside; scale and offset get the
-gradients of LSQ (Esser et al. 2020, "Learned Step Size Quantization", section 2.1)::
+codes in 10^7. ``gradients`` holds the derivatives.
 
-    dx      = g * inside
-    dscale  = g * (round(x/s) - x/s   inside;   clamp(round(x/s), qmin + o, qmax + o)   outside)
-    doffset = g * (0                  inside;   s                                       outside)
-
-scale and offset broadcast against the tensor: shape [] or, per channel, for example [out, 1, 1, 1].
+scale and offset broadcast against the tensor: shape [] or, per channel, for example [out, 1, 1, 1]. With a
+block size, each of their entries serves one block of the tensor (``blocks``).
 """
-
-from typing import Any
 
 import torch
 
 from fxquant.errors import QuantizerError
+from fxquant.quantization.blocks import BlockSize, check_scale, in_blocks, per_block
+from fxquant.quantization.gradients import Dequantize, Quantize, QuantizeDequantize, needs_gradient
 
 _EPS_SHARE = 0.25  # a float type computes a grid when its eps is at most this share of one step of it
 
 
 def quantize(
-    tensor: torch.Tensor, scale: torch.Tensor, offset: torch.Tensor, qmin: int, qmax: int
+    tensor: torch.Tensor,
+    scale: torch.Tensor,
+    offset: torch.Tensor,
+    qmin: int,
+    qmax: int,
+    block_size: BlockSize = None,
 ) -> torch.Tensor:
-    """Return the codes of ``tensor`` as whole numbers in [qmin, qmax], in the tensor's float type.
+    """Return the codes of ``tensor`` as whole numbers in [qmin, qmax], in its float type; differentiable.
 
     Raises:
-        QuantizerError: If that type cannot hold every code exactly.
+        QuantizerError: If that type cannot hold every code exactly, or the scale does not fit.
     """
-    if max(-qmin, qmax) > 2 / torch.finfo(tensor.dtype).eps:
+    if not tensor.is_floating_point() or not holds_grid(tensor.dtype, qmin, qmax):
         raise QuantizerError(
-            f"{tensor.dtype} cannot hold every code of the grid [{qmin}, {qmax}].",
+            f"{tensor.dtype} is unable to represent quantized output of range [{qmin}, {qmax}].",
             remedy="Quantize a tensor of a wider float type, or use fewer bits.",
         )
-    return _codes(tensor, scale, offset, qmin, qmax).to(tensor.dtype)
+    return _codes(tensor, scale, offset, qmin, qmax, block_size).to(tensor.dtype)
 
 
 def quantize_to_integers(
-    tensor: torch.Tensor, scale: torch.Tensor, offset: torch.Tensor, qmin: int, qmax: int, dtype: torch.dtype
+    tensor: torch.Tensor,
+    scale: torch.Tensor,
+    offset: torch.Tensor,
+    qmin: int,
+    qmax: int,
+    dtype: torch.dtype,
+    block_size: BlockSize = None,
 ) -> torch.Tensor:
     """Return the codes of ``tensor`` as an integer tensor of a dtype that holds [qmin, qmax]."""
-    return _codes(tensor, scale, offset, qmin, qmax).to(dtype)
+    return _codes(tensor, scale, offset, qmin, qmax, block_size).to(dtype)
 
 
-def dequantize(codes: torch.Tensor, scale: torch.Tensor, offset: torch.Tensor) -> torch.Tensor:
-    """Return ``(codes + offset) * scale`` in the float type of scale; codes may be an integer tensor."""
-    return codes.to(scale.dtype).add(offset).mul(scale)
+def dequantize(
+    codes: torch.Tensor, scale: torch.Tensor, offset: torch.Tensor, block_size: BlockSize = None
+) -> torch.Tensor:
+    """Return ``(codes + offset) * scale``; differentiable.
+
+    The result has the type of float codes; for integer codes it has the type of scale.
+    """
+    check_scale(codes.shape, scale.shape, block_size)
+    dtype = codes.dtype if codes.is_floating_point() else scale.dtype
+    shape = codes.shape
+    if block_size:
+        codes = in_blocks(codes, scale.shape, block_size)
+        scale, offset = per_block(scale), per_block(offset)
+    if needs_gradient(codes, scale, offset):
+        real: torch.Tensor = Dequantize.apply(codes.to(dtype), scale, offset)  # type: ignore[no-untyped-call]  # torch is untyped here
+    else:
+        real = torch.add(codes.to(dtype), offset.to(dtype)).mul_(scale.to(dtype))
+    return real.reshape(shape)
 
 
 def quantize_dequantize(
-    tensor: torch.Tensor, scale: torch.Tensor, offset: torch.Tensor, qmin: int, qmax: int
+    tensor: torch.Tensor,
+    scale: torch.Tensor,
+    offset: torch.Tensor,
+    qmin: int,
+    qmax: int,
+    block_size: BlockSize = None,
+    zero_point_shift: float = 0.0,
 ) -> torch.Tensor:
     """Return the values on the grid nearest to ``tensor``, in its float type; differentiable.
 
     Args:
         tensor: Float tensor of any shape. Integer and bool tensors are returned as they are.
-        scale: Real size of one step, positive, broadcastable against tensor.
-        offset: Minus the zero point, whole numbers, broadcastable against tensor.
+        scale: Real size of one step, positive, broadcastable against tensor or one entry per block.
+        offset: Minus the zero point, whole numbers; same shape as scale.
         qmin: Lowest code.
         qmax: Highest code.
+        block_size: Block sizes by axis, -1 for what is left; None without blocks.
+        zero_point_shift: 0, or 0.5 for a grid whose values lie half a step beside the whole ones.
+
+    Raises:
+        QuantizerError: If the scale does not fit the tensor.
     """
     if not tensor.is_floating_point():
         return tensor
-    if torch.is_grad_enabled() and any(t.requires_grad for t in (tensor, scale, offset)):
-        output: torch.Tensor = _QuantizeDequantize.apply(  # type: ignore[no-untyped-call]  # torch is untyped here
-            tensor, scale, offset, qmin, qmax
-        )
-        return output
-    return _snap(tensor, scale, offset, qmin, qmax)
-
-
-def _snap(
-    tensor: torch.Tensor, scale: torch.Tensor, offset: torch.Tensor, qmin: int, qmax: int
-) -> torch.Tensor:
-    """Return ``clamp(round(x / s), qmin + o, qmax + o) * s``, computed in one fresh buffer.
-
-    It equals quantizing and dequantizing: clamp(r - o, qmin, qmax) + o = clamp(r, qmin + o, qmax + o), all of
-    them whole numbers.
-    """
+    if not torch.compiler.is_compiling():
+        check_scale(tensor.shape, scale.shape, block_size)
     dtype = compute_dtype(tensor.dtype, qmax - qmin)
-    scale, offset = scale.to(dtype), offset.to(dtype)
-    return _snapped_ratio(tensor.to(dtype), scale, offset, qmin, qmax).mul_(scale).to(tensor.dtype)
-
-
-def _codes(
-    tensor: torch.Tensor, scale: torch.Tensor, offset: torch.Tensor, qmin: int, qmax: int
-) -> torch.Tensor:
-    """Return codes in the float type they are computed in."""
-    dtype = compute_dtype(tensor.dtype, qmax - qmin)
-    scale, offset = scale.to(dtype), offset.to(dtype)
-    return _snapped_ratio(tensor.to(dtype), scale, offset, qmin, qmax).sub_(offset)
-
-
-def _snapped_ratio(
-    tensor: torch.Tensor, scale: torch.Tensor, offset: torch.Tensor, qmin: int, qmax: int
-) -> torch.Tensor:
-    """Return ``clamp(round(x / s), qmin + o, qmax + o)`` in one fresh buffer."""
-    ratio = torch.div(tensor, scale).round_()
-    return ratio.clamp_min_(offset + qmin).clamp_max_(offset + qmax)  # half the cost of clamp_
+    real = in_dtype(tensor, dtype)
+    if block_size:
+        real = in_blocks(real, scale.shape, block_size)
+        scale, offset = per_block(scale), per_block(offset)
+    if torch.onnx.is_in_onnx_export():  # the older exporter knows no arithmetic in place
+        real = (
+            _codes_for_export(real, scale, offset, qmin, qmax, zero_point_shift) + offset + zero_point_shift
+        ) * scale
+    elif needs_gradient(tensor, scale, offset):
+        real = QuantizeDequantize.apply(real, scale, offset, qmin, qmax, zero_point_shift)  # type: ignore[no-untyped-call]  # torch is untyped here
+    else:
+        scale, offset = in_dtype(scale, dtype), in_dtype(offset, dtype)
+        real = QuantizeDequantize.snap(real, scale, offset, qmin, qmax, zero_point_shift)
+    return in_dtype(real.reshape(tensor.shape) if block_size else real, tensor.dtype)
 
 
 def scale_and_offset(
@@ -115,21 +130,25 @@ def scale_and_offset(
     ``offset = clamp(round(min / scale) - qmin, -qmax, -qmin)``, so that zero is a code.
 
     Args:
-        minimum: Lower end of the range, any shape.
+        minimum: Lower end of the range, of any shape.
         maximum: Upper end, same shape.
         qmin: Lowest code.
         qmax: Highest code.
         symmetric: Whether zero lies in the middle of the grid.
     """
-    scale = ((maximum - minimum) / (qmax - qmin)).abs().clamp_min(smallest_scale(qmax - qmin))
+    steps = qmax - qmin
+    scale = (maximum - minimum).abs().clamp_min(smallest_scale(steps) * steps) / steps
     if symmetric:
-        return scale, torch.full_like(scale, float(-round((qmin + qmax) / 2)))
-    rounded = minimum / scale
-    rounded = rounded + (rounded.round() - rounded).detach()
-    return scale, (rounded - qmin).clamp(-qmax, -qmin)
+        return scale, torch.full_like(scale, symmetric_offset(qmin, qmax))
+    return scale, round_straight_through(minimum / scale).clamp(qmin - qmax, 0) - qmin
 
 
-def smallest_scale(num_steps: int) -> float:
+def symmetric_offset(qmin: int, qmax: int) -> float:
+    """Return the offset that puts real zero in the middle of a grid: 0 for int8, -128 for uint8."""
+    return float(-round((qmin + qmax) / 2))
+
+
+def smallest_scale(num_steps: float) -> float:
     """Return the smallest scale in use: float32 eps, or less on very fine grids."""
     return min(torch.finfo(torch.float32).eps, 0.01 / num_steps)
 
@@ -137,40 +156,55 @@ def smallest_scale(num_steps: int) -> float:
 def compute_dtype(dtype: torch.dtype, num_steps: int) -> torch.dtype:
     """Return the float type to compute a grid in: the tensor's own unless it is too coarse for it."""
     for candidate in (dtype, torch.float32):
-        if torch.finfo(candidate).eps <= _EPS_SHARE / num_steps:
+        if torch.finfo(candidate).eps * num_steps <= _EPS_SHARE:
             return candidate
     return torch.float64
 
 
-class _QuantizeDequantize(torch.autograd.Function):
-    """quantize_dequantize with the gradients of the module docstring, summed in float32 at least."""
+def holds_grid(dtype: torch.dtype, qmin: int, qmax: int) -> bool:
+    """Whether a float type represents the codes at both ends of a grid, and their neighbours, exactly."""
+    info = torch.finfo(dtype)
+    codes = (abs(code) for code in (qmin, qmin + 1, qmax - 1, qmax))
+    return all(code <= info.max and (code // (code & -code or 1)) < 2 / info.eps for code in codes)
 
-    @staticmethod
-    def forward(
-        ctx: Any, tensor: torch.Tensor, scale: torch.Tensor, offset: torch.Tensor, qmin: int, qmax: int
-    ) -> torch.Tensor:
-        ctx.save_for_backward(tensor, scale, offset)
-        ctx.grid = qmin, qmax
-        return _snap(tensor, scale, offset, qmin, qmax)
 
-    @staticmethod
-    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        (grad,) = grads
-        tensor, scale, offset = ctx.saved_tensors
-        qmin, qmax = ctx.grid
-        dtype = compute_dtype(tensor.dtype, qmax - qmin)
-        ratio = tensor.to(dtype) / scale.to(dtype)
-        rounded = ratio.round()
-        clamped = rounded.clamp(offset.to(dtype) + qmin, offset.to(dtype) + qmax)
-        inside = rounded == clamped
-        wide = torch.promote_types(grad.dtype, torch.float32)
-        grad_tensor = grad_scale = grad_offset = None
-        if ctx.needs_input_grad[0]:
-            grad_tensor = grad * inside
-        if ctx.needs_input_grad[1]:
-            slope = torch.where(inside, rounded - ratio, clamped)
-            grad_scale = (grad.to(wide) * slope).sum_to_size(scale.shape).to(scale.dtype)
-        if ctx.needs_input_grad[2]:
-            outside = (grad.to(wide) * scale).masked_fill(inside, 0.0)
-            grad_offset = outside.sum_to_size(offset.shape).to(offset.dtype)
-        return grad_tensor, grad_scale, grad_offset, None, None
+def _codes(
+    tensor: torch.Tensor,
+    scale: torch.Tensor,
+    offset: torch.Tensor,
+    qmin: int,
+    qmax: int,
+    block_size: BlockSize,
+) -> torch.Tensor:
+    """Return codes in the float type they are computed in, in the tensor's shape."""
+    check_scale(tensor.shape, scale.shape, block_size)
+    dtype = compute_dtype(tensor.dtype, qmax - qmin)
+    real = tensor.to(dtype)
+    if block_size:
+        real = in_blocks(real, scale.shape, block_size)
+        scale, offset = per_block(scale), per_block(offset)
+    if torch.onnx.is_in_onnx_export():
+        codes = _codes_for_export(real, scale, offset, qmin, qmax)
+    elif needs_gradient(real, scale, offset):
+        codes = Quantize.apply(real, scale, offset, qmin, qmax)  # type: ignore[no-untyped-call]  # torch is untyped here
+    else:
+        codes = torch.div(real, scale.to(dtype)).round_().sub_(offset.to(dtype)).clamp_(qmin, qmax)
+    return codes.reshape(tensor.shape)
+
+
+def _codes_for_export(
+    real: torch.Tensor, scale: torch.Tensor, offset: torch.Tensor, qmin: int, qmax: int, shift: float = 0.0
+) -> torch.Tensor:
+    return ((real / scale - shift).round() - offset).clamp(qmin, qmax)
+
+
+def round_straight_through(values: torch.Tensor) -> torch.Tensor:
+    """Return values rounded half to even; gradients pass as if they were not."""
+    if not needs_gradient(values):
+        return values.round()
+    return values + (values.round() - values).detach()
+
+
+def in_dtype(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Return a tensor in a type; where it has it already, without the microsecond that ``to`` takes."""
+    return tensor if tensor.dtype is dtype else tensor.to(dtype)

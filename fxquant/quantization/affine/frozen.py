@@ -5,9 +5,10 @@ from collections.abc import Callable
 import torch
 from typing_extensions import Self
 
+from fxquant.errors import QuantizerError
 from fxquant.quantization import functional
-from fxquant.quantization.encodings import AffineEncoding
-from fxquant.quantization.quantizer import QuantizerBase
+from fxquant.quantization.affine.encoding import AffineEncoding
+from fxquant.quantization.base import QuantizerBase
 
 
 class _Frozen(QuantizerBase):
@@ -18,6 +19,7 @@ class _Frozen(QuantizerBase):
 
     scale: torch.Tensor
     offset: torch.Tensor
+    returns_encoding = False
 
     def __init__(self, encoding: AffineEncoding, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
@@ -25,35 +27,64 @@ class _Frozen(QuantizerBase):
         self.register_buffer("offset", encoding.offset.detach().clone())
         self.dtype = dtype
         self.qmin, self.qmax, self.symmetric = encoding.qmin, encoding.qmax, encoding.symmetry
+        self.block_size, self.zero_point_shift = encoding.block_size, encoding.zero_point_shift
+
+    @classmethod
+    def from_encodings(cls, encodings: AffineEncoding) -> Self:
+        return cls(encodings)
 
     def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> Self:
         self.dtype = fn(torch.empty(0, dtype=self.dtype)).dtype
         return super()._apply(fn, recurse)
 
-    def is_initialized(self) -> bool:
-        """Whether there is an encoding: always."""
-        return True
-
     def get_encodings(self) -> AffineEncoding:
         """Return the fixed encoding."""
-        return AffineEncoding(self.scale, self.offset, self.qmin, self.qmax, self.symmetric)
+        return AffineEncoding.on_grid_of(self, self.scale, self.offset)
+
+    def set_range_from_stats(self) -> None:
+        raise QuantizerError("A frozen quantizer has a fixed encoding.")
 
     def extra_repr(self) -> str:
-        shape = tuple(self.scale.shape)
-        return f"shape={shape}, qmin={self.qmin}, qmax={self.qmax}, symmetric={self.symmetric}"
+        block_size = f", block_size={self.block_size}" if self.block_size else ""
+        grid = f"qmin={self.qmin}, qmax={self.qmax}, symmetric={self.symmetric}"
+        return f"shape={tuple(self.scale.shape)}{block_size}, {grid}"
+
+    def _encoding_of_nothing(self) -> AffineEncoding:
+        return self.get_encodings()
+
+    def _dynamic_encoding(self, statistics: object) -> AffineEncoding:
+        return self.get_encodings()
 
 
 class FrozenQuantizeDequantize(_Frozen):
     """Puts a tensor on a fixed grid and returns the grid's real values; gradients pass straight through."""
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """Return the nearest values on the grid, in the float type of input."""
-        return functional.quantize_dequantize(input, self.scale, self.offset, self.qmin, self.qmax)
+        """Quantize a tensor; integers are returned as they are.
+
+        Raises:
+            QuantizerError: If the scale does not fit the tensor.
+        """
+        if type(input) is not torch.Tensor and not torch.compiler.is_compiling():
+            input = input.as_subclass(torch.Tensor)
+        return functional.quantize_dequantize(
+            input, self.scale, self.offset, self.qmin, self.qmax, self.block_size, self.zero_point_shift
+        )
+
+    def _quantized(self, input: torch.Tensor, encoding: AffineEncoding) -> torch.Tensor:
+        return encoding.quantize_dequantize(input)
 
 
 class FrozenDequantize(_Frozen):
-    """Turns stored codes into real values: the frozen quantizer of a weight or bias."""
+    """Turns stored codes into real values, in ``dtype``: the frozen quantizer of a weight or bias."""
 
-    def forward(self, codes: torch.Tensor) -> torch.Tensor:
-        """Return the real values of an integer tensor, in ``dtype``, the float type of the model."""
-        return functional.dequantize(codes, self.scale, self.offset).to(self.dtype)
+    takes_integers = True
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """Return the real values of codes, given as integers or as whole numbers in a float tensor."""
+        if input.is_floating_point() or self.zero_point_shift:
+            return super().forward(input)
+        return functional.dequantize(input, self.scale, self.offset, self.block_size).to(self.dtype)
+
+    def _quantized(self, input: torch.Tensor, encoding: AffineEncoding) -> torch.Tensor:
+        return encoding.dequantize(input).to(self.dtype)

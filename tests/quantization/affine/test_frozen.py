@@ -7,9 +7,17 @@ import pytest
 import torch
 from hypothesis import given
 
+from fxquant.errors import QuantizerError
 from fxquant.quantization import AffineEncoding
 from fxquant.quantization.affine import FrozenDequantize, FrozenQuantizeDequantize, QuantizeDequantize
-from tests.quantization.strategies import channel_encodings, encodings, matrices, tensors
+from tests.quantization.strategies import (
+    channel_encodings,
+    encodings,
+    matrices,
+    shaped_encodings,
+    tensors,
+    tensors_of,
+)
 
 BOTH = pytest.mark.parametrize("frozen_class", [FrozenQuantizeDequantize, FrozenDequantize])
 FrozenClass = type[FrozenQuantizeDequantize] | type[FrozenDequantize]
@@ -38,6 +46,43 @@ def test_freezing_a_quantizer_keeps_its_output() -> None:
     quantizer, x = QuantizeDequantize((), 8, True), torch.randn(100)
     quantizer.set_range(-1.0, 1.0)
     assert torch.equal(FrozenQuantizeDequantize(quantizer.get_encodings())(x), quantizer(x))
+
+
+@given(encoding=shaped_encodings((2, 2), block_size=(2, -1)), tensor=tensors_of((4, 6)))
+def test_blocks_are_frozen_too(encoding: AffineEncoding, tensor: torch.Tensor) -> None:
+    expected = encoding.quantize_dequantize(tensor)
+    assert torch.equal(FrozenQuantizeDequantize(encoding)(tensor), expected)
+    assert torch.equal(FrozenDequantize(encoding)(encoding.to_integers(tensor)), expected)
+
+
+def test_a_shifted_grid_is_frozen_with_its_shift() -> None:
+    encoding = AffineEncoding(torch.tensor(0.5), torch.tensor(0.0), -2, 1, zero_point_shift=0.5)
+    x = torch.linspace(-1.0, 1.0, 9)
+    assert torch.equal(FrozenQuantizeDequantize(encoding)(x), encoding.quantize_dequantize(x))
+
+
+@BOTH
+def test_outputs_are_plain_tensors(frozen_class: FrozenClass, encoding: AffineEncoding) -> None:
+    assert type(frozen_class(encoding)(torch.ones(3, 2))) is torch.Tensor
+
+
+@BOTH
+def test_it_is_made_from_an_encoding_and_cannot_be_calibrated(
+    frozen_class: FrozenClass, encoding: AffineEncoding
+) -> None:
+    frozen, x = frozen_class.from_encodings(encoding), torch.full((3, 2), 9.0)
+    with frozen.compute_encodings():
+        frozen(x)
+    assert torch.equal(frozen.get_encodings().scale, encoding.scale)
+    with pytest.raises(QuantizerError, match="A frozen quantizer has a fixed encoding"):
+        frozen.set_range_from_stats()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64], ids=str)
+def test_stored_codes_become_values_of_the_type_of_the_model(
+    dtype: torch.dtype, encoding: AffineEncoding
+) -> None:
+    assert FrozenDequantize(encoding).to(dtype)(torch.ones(3, 2, dtype=torch.uint8)).dtype == dtype
 
 
 def test_a_frozen_encoding_does_not_follow_its_quantizer() -> None:

@@ -192,7 +192,8 @@ def test_half_types_leave_the_range_in_float32(change: Change) -> None:
 
 
 def test_double_makes_the_range_float64() -> None:
-    assert calibrated().double().get_scale().dtype == torch.float64
+    quantizer = calibrated().double()
+    assert (quantizer.min.dtype, quantizer.get_scale(torch.float64).dtype) == (torch.float64, torch.float64)
 
 
 def test_a_state_can_be_loaded_twice_and_brings_its_grid() -> None:
@@ -213,3 +214,120 @@ def test_a_copy_has_a_range_of_its_own() -> None:
     quantizer = calibrated()
     copy.deepcopy(quantizer).set_range(-5.0, 5.0)
     assert (quantizer.min.item(), quantizer.max.item()) == (-0.25, 0.75)
+
+
+SHAPES = pytest.mark.parametrize(
+    ("shape", "block_size"),
+    [((), None), ((4, 1), None), ((4, 2), (1, 3))],
+    ids=["tensor", "channel", "block"],
+)
+
+
+def of_shape(shape: tuple[int, ...], block_size: tuple[int, ...] | None) -> QuantizeDequantize:
+    quantizer = QuantizeDequantize(shape, 8, False, block_size=block_size)
+    quantizer.set_range(-torch.rand(shape), torch.rand(shape))
+    return quantizer
+
+
+@SHAPES
+def test_loading_without_strictness_brings_shape_blocks_and_grid(
+    shape: tuple[int, ...], block_size: tuple[int, ...] | None
+) -> None:
+    quantizer, loaded, x = of_shape(shape, block_size), QuantizeDequantize((2,), 4, True), torch.randn(4, 6)
+    loaded.load_state_dict(quantizer.state_dict(), strict=False)
+    assert repr(loaded) == repr(quantizer)
+    assert torch.equal(loaded(x), quantizer(x))
+
+
+@pytest.mark.parametrize(
+    ("shape", "block_size"), [((4, 1), None), ((4, 2), (1, 3))], ids=["channel", "block"]
+)
+def test_a_quantizer_loaded_into_another_shape_can_be_calibrated(
+    shape: tuple[int, ...], block_size: tuple[int, ...] | None
+) -> None:
+    quantizer, loaded, x = of_shape(shape, block_size), QuantizeDequantize((), 4, True), torch.randn(4, 6)
+    loaded.load_state_dict(quantizer.state_dict(), strict=False)
+    loaded.calibrate(x)
+    quantizer.calibrate(x)
+    assert torch.equal(loaded.get_scale(), quantizer.get_scale())
+
+
+def test_loading_another_shape_strictly_is_refused() -> None:
+    with pytest.raises(RuntimeError, match="size mismatch for min"):
+        QuantizeDequantize((), 8, False).load_state_dict(of_shape((4, 1), None).state_dict())
+
+
+@SHAPES
+def test_a_state_has_tensors_only_and_is_not_changed_by_loading(
+    shape: tuple[int, ...], block_size: tuple[int, ...] | None
+) -> None:
+    state = of_shape(shape, block_size).state_dict()
+    before = copy.deepcopy(state)
+    QuantizeDequantize((2,), 4, True).load_state_dict(state, strict=False)
+    assert sorted(state) == ["_extra_state", "max", "min"]
+    assert sorted(state["_extra_state"]) == sorted(before["_extra_state"])
+    assert all(isinstance(value, torch.Tensor) for value in state["_extra_state"].values())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        copy.deepcopy,
+        through_pickle,
+        through_torch_save,
+        lambda quantizer: (quantizer.load_state_dict(quantizer.state_dict()), quantizer)[1],
+    ],
+    ids=["deepcopy", "pickle", "torch-save", "load"],
+)
+def test_the_block_size_stays_a_tuple_of_numbers(change: Change) -> None:
+    found = change(of_shape((4, 2), (-1, 3))).block_size
+    assert found == (-1, 3)
+    assert {type(size) for size in found} == {int}
+
+
+def test_a_state_of_a_module_holds_the_states_of_its_quantizers() -> None:
+    model, other = (
+        nn.Sequential(nn.ReLU(), calibrated()),
+        nn.Sequential(nn.ReLU(), QuantizeDequantize((), 4, True)),
+    )
+    other.load_state_dict(model.state_dict())
+    assert repr(other) == repr(model)
+    assert other[1].is_initialized()
+
+
+def test_a_shift_travels_in_the_state() -> None:
+    quantizer, loaded = (
+        QuantizeDequantize((), 2, True, zero_point_shift=0.5),
+        QuantizeDequantize((), 8, False),
+    )
+    quantizer.set_range(-1.0, 1.0)
+    loaded.load_state_dict(quantizer.state_dict())
+    x = torch.linspace(-1, 1, 9)
+    assert torch.equal(loaded(x), quantizer(x))
+
+
+def test_frozen_ends_outlive_a_copy() -> None:
+    quantizer = calibrated()
+    quantizer.allow_overwrite(min=False)
+    copied = copy.deepcopy(quantizer)
+    assert (copied.is_overwrite_allowed("min"), copied.is_overwrite_allowed("max")) == (False, True)
+
+
+def test_an_optimizer_step_counts_as_setting_the_range() -> None:
+    quantizer = fresh()
+    for parameter in quantizer.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    torch.optim.SGD(quantizer.parameters(), lr=0.1).step()
+    assert quantizer.is_initialized()
+
+
+def test_reading_the_range_does_not_set_it() -> None:
+    quantizer = fresh()
+    _ = quantizer.min + quantizer.max, quantizer.state_dict(), repr(quantizer), quantizer.get_extra_state()
+    assert not quantizer.is_initialized()
+
+
+def test_a_range_copied_into_a_fresh_quantizer_by_reference_is_set() -> None:
+    quantizer, other = fresh(), calibrated()
+    quantizer.min, quantizer.max = other.min, other.max
+    assert quantizer.is_initialized()

@@ -1,0 +1,177 @@
+"""The exact histogram: one whose state depends only on which values were seen.
+
+Bins are 2^k wide and their ends are multiples of 2^k, so two neighbours make one bin of the next k, and a
+count is only ever moved together with that of its neighbour. k is the smallest exponent at which all values
+fit the number of bins, and at which bin numbers are exact in float32. Both rules ask for an exponent that can
+only grow with the set of values, hence the result is the same in whatever order, batches or processes they
+come.
+"""
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import torch
+
+from fxquant.quantization.encoding_analyzer.counting import count, finite_range
+from fxquant.quantization.encoding_analyzer.histogram import Histograms
+
+FEWEST_BINS = 16  # below that, the scale 2^-k of the widest range would be a subnormal float32
+_FINEST_EXPONENT = -126  # that of the smallest normal float32
+_MANTISSA_BITS = 24
+_LARGEST = torch.finfo(torch.float32).max
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ExactHistograms(Histograms):
+    """Counts of n ranges in bins of width 2^exponent; together with ``merged`` a commutative monoid.
+
+    Zeros are also counted by themselves: a grid that holds zero rounds them without error, and after a ReLU
+    they are half of the data.
+    """
+
+    has_exact_ends: ClassVar[bool] = True
+
+    minimum: torch.Tensor
+    """Smallest finite value of each range, float32 [n]; inf where there is none."""
+    maximum: torch.Tensor
+    """Largest finite value, float32 [n]; -inf where there is none."""
+    exponent: torch.Tensor
+    """k: a bin is 2^k wide; int64 [n]."""
+    first: torch.Tensor
+    """Number of the first bin: it begins at first * 2^k; int64 [n]."""
+    bins: torch.Tensor
+    """Counts of finite values, int64 [n, num_bins]."""
+    zeros: torch.Tensor
+    """How many of them are zero, int64 [n]."""
+    infinities: torch.Tensor
+    """Counts of -inf and of inf, int64 [n, 2]; of magnitudes the second alone."""
+    is_magnitude: bool
+    """Whether the bins count absolute values, and the minimum and maximum the values themselves."""
+
+    @property
+    def bin_edges(self) -> torch.Tensor:
+        numbers = torch.arange(self.bins.shape[1] + 1, device=self.bins.device)
+        edges = (self.first[:, None] + numbers) * power_of_two(self.exponent)[:, None]
+        return edges.clamp(-_LARGEST, _LARGEST).float()
+
+    @property
+    def counts(self) -> torch.Tensor:
+        """Number of values in each bin, infinite ones in the outermost used bin; float64 [n, num_bins]."""
+        _, high = _span(self.minimum, self.maximum, self.is_magnitude)
+        last = _bin_number(high, self.exponent) - self.first
+        below, above = self.infinities.double().unbind(dim=1)
+        counts = self.bins.double()
+        counts[:, 0] += below
+        return counts.scatter_add_(1, last[:, None], above[:, None])
+
+    @property
+    def counts_without_zeros(self) -> torch.Tensor:
+        """Number of finite values in each bin that are not zero, float64 [n, num_bins]."""
+        counts = self.bins.double()
+        zero_bin = (-self.first).clamp(0, counts.shape[1] - 1)
+        return counts.scatter_add_(1, zero_bin[:, None], -self.zeros[:, None].double())
+
+    def merged(self, other: "ExactHistograms") -> "ExactHistograms":
+        """Return the histograms of what either has seen; both of the same size, bins and device."""
+        minimum = torch.minimum(self.minimum, other.minimum)
+        maximum = torch.maximum(self.maximum, other.maximum)
+        exponent, first = _placement(minimum, maximum, self.is_magnitude, self.bins.shape[1])
+        return replace(
+            self,
+            minimum=minimum,
+            maximum=maximum,
+            exponent=exponent,
+            first=first,
+            bins=self._bins_at(exponent, first) + other._bins_at(exponent, first),
+            zeros=self.zeros + other.zeros,
+            infinities=self.infinities + other.infinities,
+        )
+
+    def _bins_at(self, exponent: torch.Tensor, first: torch.Tensor) -> torch.Tensor:
+        """Return the counts in bins at least as wide that hold these."""
+        if torch.equal(exponent, self.exponent) and torch.equal(first, self.first):
+            return self.bins
+        numbers = self.first[:, None] + torch.arange(self.bins.shape[1], device=self.bins.device)
+        target = (numbers >> (exponent - self.exponent)[:, None].clamp_max(62)) - first[:, None]
+        # a bin whose target lies outside is empty: the used ones fit
+        return torch.zeros_like(self.bins).scatter_add_(1, target.clamp(0, self.bins.shape[1] - 1), self.bins)
+
+
+def count_exactly(rows: torch.Tensor, num_bins: int, is_magnitude: bool = False) -> ExactHistograms:
+    """Return the exact histograms of the rows of a float tensor, taken as float32.
+
+    Args:
+        rows: Float tensor [n, m], m at least 1.
+        num_bins: Number of bins, at least ``FEWEST_BINS``; more than half of them are used, unless the values
+            are too close together for float32.
+        is_magnitude: Whether to count absolute values.
+    """
+    rows = rows.float() if rows.dtype == torch.float64 else rows
+    minimum, maximum = (end.float() for end in finite_range(rows))
+    exponent, first = _placement(minimum, maximum, is_magnitude, num_bins)
+    scale, start = power_of_two(-exponent).float()[:, None], first.float()[:, None]
+    is_shrunk = bool((exponent > 0).any())
+    zeros = torch.zeros(len(rows), dtype=torch.int64, device=rows.device)
+
+    def code(piece: torch.Tensor, which: slice) -> torch.Tensor:
+        numbers = torch.eq(piece, 0, out=torch.empty(piece.shape, dtype=torch.float32, device=piece.device))
+        zeros[which] += numbers.sum(dim=1).long()
+        numbers.copy_(piece)
+        if is_magnitude:
+            numbers.abs_()
+        if is_shrunk:  # floor before, or a tiny negative value would become -0 and leave its bin
+            numbers = torch.where(scale[which] < 1, numbers.floor(), numbers)
+        numbers.mul_(scale[which]).floor_().sub_(start[which])
+        return numbers.nan_to_num_(neginf=num_bins, posinf=num_bins + 1, nan=num_bins + 2)
+
+    counts = count(rows, code, num_bins + 3)
+    return ExactHistograms(
+        minimum=minimum,
+        maximum=maximum,
+        exponent=exponent,
+        first=first,
+        bins=counts[:, :num_bins].contiguous(),
+        zeros=zeros,
+        infinities=counts[:, num_bins : num_bins + 2].contiguous(),
+        is_magnitude=is_magnitude,
+    )
+
+
+def power_of_two(exponent: torch.Tensor) -> torch.Tensor:
+    """Return 2^exponent, exactly: float64, from int64 in [-1022, 1023]."""
+    return ((exponent + 1023) << 52).view(torch.float64)
+
+
+def _placement(
+    minimum: torch.Tensor, maximum: torch.Tensor, is_magnitude: bool, num_bins: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return exponent and number of the first bin for values in [minimum, maximum], each int64 [n]."""
+    low, high = _span(minimum, maximum, is_magnitude)
+    # Values do not fit where 2^k is at most span / num_bins, and fit where it is over twice that; one value
+    # alone fits whatever k is.
+    guess = _exponent((high - low) / num_bins)
+    tried = guess[:, None] + torch.arange(-1, 3, device=guess.device)
+    needed = _bin_number(high[:, None], tried) - _bin_number(low[:, None], tried)
+    fitting = (tried[:, 0] + (needed >= num_bins).sum(dim=1)).masked_fill(low == high, _FINEST_EXPONENT)
+    finest = _exponent(torch.maximum(-low, high)) - _MANTISSA_BITS
+    exponent = torch.maximum(fitting, finest).clamp_min(_FINEST_EXPONENT)
+    return exponent, _bin_number(low, exponent)
+
+
+def _span(
+    minimum: torch.Tensor, maximum: torch.Tensor, is_magnitude: bool
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the smallest and largest value to be binned, float64 [n]; zeros where there is none."""
+    is_unseen = minimum > maximum
+    low, high = (end.double().masked_fill(is_unseen, 0.0) for end in (minimum, maximum))
+    return (torch.zeros_like(low), torch.maximum(-low, high)) if is_magnitude else (low, high)
+
+
+def _exponent(value: torch.Tensor) -> torch.Tensor:
+    """Return the smallest e with value < 2^e, int64; a small one where value is 0."""
+    return torch.frexp(value).exponent.long().masked_fill(value == 0, _FINEST_EXPONENT)
+
+
+def _bin_number(value: torch.Tensor, exponent: torch.Tensor) -> torch.Tensor:
+    """Return floor(value / 2^exponent), exactly: int64, for float32 values held as float64."""
+    return (value * power_of_two(-exponent)).floor().long()

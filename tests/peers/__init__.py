@@ -1,0 +1,1 @@
+"""Comparisons with other tools; run by hand, in an environment that has them; no part of CI."""
