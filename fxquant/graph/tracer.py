@@ -10,6 +10,7 @@ import torch
 from torch import fx, nn
 
 from fxquant.errors import CaptureError, FxQuantError
+from fxquant.nn import QuantizationMixin
 from fxquant.ops import op_of_module
 
 _TORCH = str(Path(torch.__file__).parent)
@@ -40,7 +41,8 @@ class LayerTracer(fx.Tracer):
         return self._defaults[str(value.node.target)]
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return op_of_module(m) is not None or super().is_leaf_module(m, module_qualified_name)
+        is_whole = op_of_module(m) is not None or isinstance(m, QuantizationMixin)
+        return is_whole or super().is_leaf_module(m, module_qualified_name)
 
     def call_module(
         self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]

@@ -5,7 +5,8 @@ import builtins
 import torch
 from torch import fx
 
-from fxquant.ops import Op, Operand, Returns, Role, op_of_function, op_of_method, op_of_module
+from fxquant.ops import ModuleForm, Op, Operand, Returns, Role, op_of_function, op_of_method, op_of_module
+from fxquant.ops.module_form import AnyFunction
 from fxquant.quantization import QuantizerBase
 
 _CALLS = ("call_module", "call_function", "call_method")
@@ -75,6 +76,8 @@ def _kind(gm: fx.GraphModule, node: fx.Node) -> Returns | None:
     if op is not None and op.returns is not Returns.TENSOR:
         return op.returns
     is_plain = node.op == "call_method" or getattr(node.target, "__module__", "") in _PLAIN_MODULES
+    if node.op == "call_module":
+        is_plain = isinstance(gm.get_submodule(str(node.target)), ModuleForm | AnyFunction)
     return None if is_plain and node.all_input_nodes else Returns.TENSOR
 
 
@@ -99,7 +102,8 @@ def operand_of(node: fx.Node, operand: Operand) -> object:
 def activations_of(gm: fx.GraphModule, node: fx.Node, op: Op) -> list[fx.Node]:
     """Return the nodes of the tensors a call reads as activations, each once, in order of position."""
     if op.is_variadic:
-        given = node.args[0] if node.args else node.kwargs.get("tensors", ())
+        joined = node.args if node.op == "call_module" else node.args[0] if node.args else None
+        given = node.kwargs.get("tensors", ()) if joined is None else joined
         candidates = list(given) if isinstance(given, list | tuple) else [given]
     else:
         candidates = [operand_of(node, operand) for operand in op.activations]

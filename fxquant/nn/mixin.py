@@ -1,40 +1,59 @@
 """QuantizationMixin: what makes a torch module a quantized module."""
 
 import contextlib
-import inspect
-from collections.abc import Callable, Iterator
-from typing import Any, ClassVar, TypeVar
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import nn
-from torch.nn.utils import parametrize
 
-from fxquant.errors import ModelTypeError
-from fxquant.quantization import AffineEncoding
-from fxquant.quantization.affine import FrozenDequantize
+from fxquant.nn.module_encodings import ModuleEncodings
+from fxquant.nn.parameter_cache import ParameterCache
+from fxquant.nn.registry import Registry, own_state, registered_for
+from fxquant.nn.removal import Removal
+from fxquant.quantization import QuantizerBase
+from fxquant.quantization.affine import AffineEncoding, FrozenDequantize
 
-_Class = TypeVar("_Class", bound=type["QuantizationMixin"])
+Kernel = Callable[..., Any]
 
 
-class QuantizationMixin(nn.Module):
+class QuantizationMixin(ModuleEncodings, Registry):
     """A module that can quantize its inputs, outputs and parameters.
 
-    A quantized class inherits from this mixin (or from one of the families that refine it) and from the
-    torch class it stands for. All quantizers are None at first, which means: not quantized.
+    A quantized class inherits from this mixin and from the torch class it stands for. All quantizers are
+    None at first, which means: not quantized. A class for a module of one's own overrides ``__quant_init__``,
+    to say how many inputs and outputs there are, and ``forward``, to apply the quantizers around
+    ``super().forward()``, which is the original one. ``StandardForward`` does so for most modules.
 
     Attributes:
         input_quantizers: ModuleList with a quantizer or None for each tensor input.
         output_quantizers: ModuleList with a quantizer or None for each output.
         param_quantizers: ModuleDict with a quantizer or None for each parameter.
+
+    Example:
+        >>> from fxquant.nn import QuantizationMixin
+        >>> import torch
+        >>> class MaskedAdd(torch.nn.Module):
+        ...     def forward(self, input, mask, value):
+        ...         return input + mask * value
+        >>> @QuantizationMixin.implements(MaskedAdd)
+        ... class QuantizedMaskedAdd(QuantizationMixin, MaskedAdd):
+        ...     def __quant_init__(self):
+        ...         super().__quant_init__()
+        ...         self.input_quantizers = torch.nn.ModuleList([None, None, None])
+        ...     def forward(self, input, mask, value):
+        ...         if self.input_quantizers[0]:
+        ...             input = self.input_quantizers[0](input)
+        ...         return super().forward(input, mask, value)
+        >>> len(QuantizationMixin.from_module(MaskedAdd()).input_quantizers)
+        3
     """
 
     input_quantizers: nn.ModuleList
     output_quantizers: nn.ModuleList
     param_quantizers: nn.ModuleDict
 
-    num_inputs: ClassVar[int] = 1
-    original_class: ClassVar[type[nn.Module]]
-    quantized_classes: ClassVar[dict[type[nn.Module], type["QuantizationMixin"]]] = {}
+    _default_kernel: ClassVar[Kernel | None] = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -42,98 +61,146 @@ class QuantizationMixin(nn.Module):
 
     def __quant_init__(self) -> None:
         """Make the empty quantizer containers; called at the end of ``__init__`` and by ``from_module``."""
-        self._runs_in_float = False
-        self.input_quantizers = nn.ModuleList([None] * self.num_inputs)  # type: ignore[list-item]  # None: absent
-        self.output_quantizers = nn.ModuleList([None])  # type: ignore[list-item]  # None: absent
+        self._hold_quantizers(1, 1)
+
+    def _hold_quantizers(self, inputs: int, outputs: int) -> None:
+        self._kernel: Kernel | None = None
+        self._is_computing_encodings = False
+        self._parameter_cache = ParameterCache()
         self.param_quantizers = nn.ModuleDict(dict.fromkeys(self._parameters))  # type: ignore[arg-type]  # None: absent
+        self.input_quantizers = nn.ModuleList([None] * inputs)  # type: ignore[list-item]  # None: absent
+        self.output_quantizers = nn.ModuleList([None] * outputs)  # type: ignore[list-item]  # None: absent
+
+    def __nullary__(self) -> None:
+        self._hold_quantizers(0, 1)
+
+    def __unary__(self) -> None:
+        self._hold_quantizers(1, 1)
+
+    def __binary__(self) -> None:
+        self._hold_quantizers(2, 1)
+
+    def __ternary__(self) -> None:
+        self._hold_quantizers(3, 1)
+
+    def get_original_module(self) -> nn.Module:
+        """Return the torch module without quantizers; it shares the parameters."""
+        original = self.original_class.__new__(self.original_class)
+        original.__dict__ = own_state(self)
+        for name in ("_kernel", "_is_computing_encodings", "_parameter_cache"):
+            del original.__dict__[name]
+        for name in ("input_quantizers", "output_quantizers", "param_quantizers"):
+            del original._modules[name]
+        return original
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the original forward; a quantized class applies the quantizers around it."""
+        return super().forward(*args, **kwargs)
 
     @classmethod
-    def implements(cls, original: type[nn.Module]) -> Callable[[_Class], _Class]:
-        """Register the decorated class as the quantized class of ``original``."""
+    def set_default_kernel(cls, kernel: Kernel | None) -> None:
+        """Set the function that runs the op on quantized tensors, for all modules of the class.
 
-        def register(quantized: _Class) -> _Class:
-            quantized.original_class = original
-            cls.quantized_classes[original] = quantized
-            return quantized
-
-        return register
-
-    @classmethod
-    def from_module(cls, module: nn.Module) -> "QuantizationMixin":
-        """Return a quantized module that shares parameters, buffers and hooks with a torch module.
-
-        Raises:
-            ModelTypeError: If the module's class has no quantized class, or the module is parametrized.
+        It takes the arguments of the torch function, tensors being QuantizedTensors, and output_encodings by
+        keyword, and returns a QuantizedTensor. None goes back to the simulation in float.
         """
-        if parametrize.is_parametrized(module):
-            raise ModelTypeError(
-                f"A parametrized {type(module).__name__} has no weight of its own to quantize.",
-                remedy="Call torch.nn.utils.parametrize.remove_parametrizations on it first.",
-            )
-        quantized_class = quantized_class_of(type(module))
-        if quantized_class is None:
-            raise ModelTypeError(
-                f"There is no quantized class for {type(module).__name__}.",
-                remedy="Register one with @QuantizationMixin.implements(...).",
-            )
-        quantized = quantized_class.__new__(quantized_class)
-        quantized.__dict__ = {
-            name: value.copy() if isinstance(value, dict) else value for name, value in vars(module).items()
-        }
-        quantized.__quant_init__()
-        return quantized
+        cls._default_kernel = staticmethod(kernel) if kernel is not None else None
 
-    def forward(self, *inputs: Any, **kwargs: Any) -> Any:
-        """Run the module on quantized inputs and parameters, and quantize what it returns."""
-        if self._runs_in_float:
-            return self.float_forward(*inputs, **kwargs)
-        inputs, kwargs = self._by_position(inputs, kwargs)
-        quantized = [
-            _apply(quantizer, x) for quantizer, x in zip(self.input_quantizers, inputs, strict=False)
-        ]
-        parameters = {name: self.quantized_parameter(name) for name in self.param_quantizers}
-        output = self.compute(parameters, *quantized, *inputs[len(quantized) :], **kwargs)
-        return _apply(self.output_quantizers[0], output)
+    @classmethod
+    def get_default_kernel(cls) -> Kernel | None:
+        """Return the kernel of the class; None for the simulation in float."""
+        return cls._default_kernel
+
+    def set_kernel(self, kernel: Kernel | None) -> None:
+        """Set the kernel of this module; see ``set_default_kernel``."""
+        self._kernel = kernel
+
+    def get_kernel(self) -> Kernel | None:
+        """Return the kernel of this module, or that of its class; None for the simulation in float."""
+        return self._kernel or self.get_default_kernel()
 
     @contextlib.contextmanager
-    def in_float(self) -> Iterator[None]:
-        """Let calls of the module, hooks included, run in float inside the context."""
-        self._runs_in_float = True
+    def compute_encodings(self) -> Iterator[None]:
+        """Calibrate all quantizers: those of parameters at once, the others on what runs inside.
+
+        Inside the context inputs and outputs are observed and not quantized.
+        """
+        self.compute_param_encodings()
+        with contextlib.ExitStack() as stack:
+            for quantizer in dict.fromkeys([*self.input_quantizers, *self.output_quantizers]):
+                if isinstance(quantizer, QuantizerBase):
+                    stack.enter_context(quantizer.observing(pass_through=True))
+            before, self._is_computing_encodings = self._is_computing_encodings, True
+            try:
+                yield
+            finally:
+                self._is_computing_encodings = before
+
+    def compute_param_encodings(self) -> None:
+        """Calibrate the quantizers of the parameters."""
+        self._compute_param_encodings(overwrite=True)
+
+    def _compute_param_encodings(self, overwrite: bool) -> None:
+        for name, quantizer in self.param_quantizers.items():
+            parameter = getattr(self, name)
+            if not isinstance(quantizer, QuantizerBase) or parameter is None:
+                continue
+            if quantizer.is_overwrite_allowed() and (overwrite or not quantizer.is_initialized()):
+                quantizer.calibrate(parameter.detach())
+
+    def quantized_parameter(self, name: str) -> Any:
+        """Return a parameter on its grid: as it is without a quantizer, None where the module has none.
+
+        A quantizer without a range is calibrated first. Where no gradient is wanted, a parameter is quantized
+        once while it does not change.
+        """
+        quantizer: Any = self.param_quantizers[name]
+        parameter = getattr(self, name)
+        if parameter is None or quantizer is None:
+            return parameter
+        if isinstance(quantizer, FrozenDequantize):
+            return quantizer(parameter)  # costs no more than looking up what it gave before
+        if not torch.compiler.is_compiling() and not quantizer.is_initialized():
+            quantizer.calibrate(parameter.detach())
+        return self._parameter_cache.quantized(name, parameter, quantizer)
+
+    def _patch_quantized_parameters(self) -> contextlib.AbstractContextManager[None]:
+        """Let the module read its parameters quantized inside the context."""
+        return self.with_parameters(
+            {name: self.quantized_parameter(name) for name in self._quantized_names()}
+        )
+
+    def _quantized_names(self) -> list[str]:
+        """Return the names of the parameters that have a quantizer."""
+        quantizers: Any = self.param_quantizers
+        return [name for name, quantizer in quantizers.items() if quantizer is not None]
+
+    @contextlib.contextmanager
+    def with_parameters(self, parameters: dict[str, Any]) -> Iterator[None]:
+        """Let the module read other tensors in place of its parameters inside the context."""
+        held = {name: self._parameters.pop(name) for name in parameters if name in self._parameters}
+        buffers = {name: self._buffers.pop(name) for name in parameters if name in self._buffers}
+        self.__dict__.update(parameters)
         try:
             yield
         finally:
-            self._runs_in_float = False
+            for name in parameters:
+                del self.__dict__[name]
+            self._parameters.update(held)
+            self._buffers.update(buffers)
 
-    def float_forward(self, *inputs: Any, **kwargs: Any) -> Any:
-        """Run the module in float, as if it had no quantizer; frozen parameters give the values they have."""
-        inputs, kwargs = self._by_position(inputs, kwargs)
-        frozen = {n for n, q in self.param_quantizers.items() if isinstance(q, FrozenDequantize)}
-        parameters = {
-            name: self.quantized_parameter(name) if name in frozen else getattr(self, name)
-            for name in self.param_quantizers
-        }
-        return self.compute(parameters, *inputs, **kwargs)
+    def fold_param_quantizers(self) -> None:
+        """Put the parameters on their grids for good: they then carry their encodings, without quantizers.
 
-    def _by_position(
-        self, inputs: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Return the arguments with those given by keyword at their position, where they have one."""
-        if not kwargs:
-            return inputs, kwargs
-        bound = inspect.signature(self.original_class.forward).bind(self, *inputs, **kwargs)
-        return bound.args[1:], bound.kwargs
-
-    def compute(self, parameters: dict[str, torch.Tensor | None], *inputs: Any, **kwargs: Any) -> Any:
-        """Run the original module's arithmetic with the parameters given instead of its own.
-
-        A family of modules that has parameters overrides this; the others have nothing to replace.
+        Frozen parameters stay the integers they are.
         """
-        return self.original_class.forward(self, *inputs, **kwargs)
-
-    def quantized_parameter(self, name: str) -> torch.Tensor | None:
-        """Return a parameter on its grid: as it is without a quantizer, None where the module has none."""
-        parameter: torch.Tensor | None = getattr(self, name)
-        return None if parameter is None else _apply(self.param_quantizers[name], parameter)
+        for name in self._quantized_names():
+            parameter = getattr(self, name)
+            if parameter is not None and not isinstance(self.param_quantizers[name], FrozenDequantize):
+                with torch.no_grad():
+                    folded = self.quantized_parameter(name).dequantize()
+                setattr(self, name, nn.Parameter(folded, requires_grad=parameter.requires_grad))
+                self.param_quantizers[name] = None  # type: ignore[assignment]  # None: absent
 
     def freeze_parameter(self, name: str, encoding: AffineEncoding) -> None:
         """Store a parameter as integer codes; its entry in ``param_quantizers`` then dequantizes them."""
@@ -144,24 +211,32 @@ class QuantizationMixin(nn.Module):
         self.register_buffer(name, codes)
         self.param_quantizers[name] = FrozenDequantize(encoding, value.dtype)
 
+    def in_float(self) -> Removal:
+        """Let the module run in float inside the context; frozen parameters give the values they have."""
+        frozen = {name for name, q in self.param_quantizers.items() if isinstance(q, FrozenDequantize)}
+        return self._remove_activation_quantizers() + self._remove_param_quantizers(
+            self.param_quantizers.keys() - frozen
+        )
+
+    def _remove_input_quantizers(self, indices: int | Iterable[int] | None = None) -> Removal:
+        return Removal(self.input_quantizers, indices)
+
+    def _remove_output_quantizers(self, indices: int | Iterable[int] | None = None) -> Removal:
+        return Removal(self.output_quantizers, indices)
+
+    def _remove_param_quantizers(self, keys: str | Iterable[str] | None = None) -> Removal:
+        return Removal(self.param_quantizers, keys)
+
+    def _remove_activation_quantizers(self) -> Removal:
+        return self._remove_input_quantizers() + self._remove_output_quantizers()
+
+    def _remove_all_quantizers(self) -> Removal:
+        return self._remove_activation_quantizers() + self._remove_param_quantizers()
+
 
 def quantized_class_of(module_class: type[nn.Module]) -> type[QuantizationMixin] | None:
-    """Return the quantized class for a torch class; None if there is none.
+    """Return the quantized class for a class of modules; None if there is none, or it is ignored.
 
     A subclass that computes what its torch base computes is served by the base's quantized class.
     """
-    for base in module_class.__mro__:
-        quantized = QuantizationMixin.quantized_classes.get(base)
-        if quantized is not None:
-            return quantized if computes_like(module_class, base) else None
-    return None
-
-
-def computes_like(module_class: type[nn.Module], base: type[nn.Module]) -> bool:
-    """Whether a subclass runs the arithmetic of its base: it overrides none of the methods that hold it."""
-    methods = ("forward", "_conv_forward")
-    return all(getattr(module_class, name, None) is getattr(base, name, None) for name in methods)
-
-
-def _apply(quantizer: nn.Module | None, value: Any) -> Any:
-    return value if quantizer is None or not isinstance(value, torch.Tensor) else quantizer(value)
+    return cast("type[QuantizationMixin] | None", registered_for(module_class))

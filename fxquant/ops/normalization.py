@@ -3,22 +3,40 @@
 from torch import nn
 from torch.nn import functional as F
 
+from fxquant.ops.module_form import module_form
 from fxquant.ops.op import Op
 
 NORMALIZATION = (
     Op(
         name="batch_norm",
-        modules=(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d),
+        modules=(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm),
         functions=(F.batch_norm,),
         onnx="BatchNormalization",
     ),
     Op(name="layer_norm", modules=(nn.LayerNorm,), functions=(F.layer_norm,), onnx="LayerNormalization"),
-    Op(name="group_norm", modules=(nn.GroupNorm,), functions=(F.group_norm,), onnx="GroupNormalization"),
+    Op(
+        name="group_norm",
+        modules=(nn.GroupNorm, module_form("GroupNorm", F.group_norm)),
+        functions=(F.group_norm,),
+        onnx="GroupNormalization",
+    ),
     Op(
         name="instance_norm",
         modules=(nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d),
         functions=(F.instance_norm,),
         onnx="InstanceNormalization",
     ),
-    Op(name="normalize", functions=(F.normalize,), onnx="LpNormalization"),
+    Op(name="rms_norm", modules=(nn.RMSNorm,), functions=(F.rms_norm,), onnx="RMSNormalization"),
+    Op(
+        name="local_response_norm",
+        modules=(nn.LocalResponseNorm,),
+        functions=(F.local_response_norm,),
+        onnx="LRN",
+    ),
+    Op(
+        name="normalize",
+        modules=(module_form("Normalize", F.normalize),),
+        functions=(F.normalize,),
+        onnx="LpNormalization",
+    ),
 )

@@ -62,7 +62,7 @@ class Op:
 
     Attributes:
         name: Name of the op in fxquant, such as "conv2d".
-        modules: Torch module classes that compute it; subclasses count.
+        modules: Module classes that compute it, torch's and those of ``module_form``; subclasses count.
         functions: Functions that compute it, or qualified names of functions of packages not imported here.
         methods: Tensor methods that compute it; an in-place method has a trailing underscore.
         operands: Tensor operands in order of position.
@@ -73,6 +73,7 @@ class Op:
         may_take_apart: Whether a call may pick one of several tensors, whose ranges have nothing in common.
         is_flatten: Whether a call with start dimension 1 gives a matrix, whatever its input.
         is_noop_in_eval: Whether the op returns its input unchanged outside training.
+        has_quantized_modules: Whether its modules have a quantized class.
         onnx: Name of the ONNX op it becomes, as documentation; several where it depends on the arguments.
     """
 
@@ -88,6 +89,7 @@ class Op:
     may_take_apart: bool = False
     is_flatten: bool = False
     is_noop_in_eval: bool = False
+    has_quantized_modules: bool = True
     onnx: str = ""
 
     def __post_init__(self) -> None:
@@ -98,6 +100,11 @@ class Op:
     def activations(self) -> tuple[Operand, ...]:
         """The operands that are activations."""
         return tuple(operand for operand in self.operands if operand.role is Role.ACTIVATION)
+
+    @property
+    def inputs(self) -> tuple[Operand, ...]:
+        """The operands that a module form takes as inputs: all but weights and biases, its attributes."""
+        return tuple(o for o in self.operands if o.role in (Role.ACTIVATION, Role.INDEX))
 
     @property
     def weight(self) -> Operand | None:

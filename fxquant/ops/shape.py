@@ -6,6 +6,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from fxquant.ops.concat import Concat
+from fxquant.ops.module_form import module_form
 from fxquant.ops.op import Op, OutputRange, Returns
 
 _LIKE = OutputRange.LIKE_INPUT
@@ -13,6 +15,7 @@ _LIKE = OutputRange.LIKE_INPUT
 SHAPE = (
     Op(
         name="cat",
+        modules=(Concat,),
         functions=(torch.cat, torch.concat, torch.concatenate),
         is_variadic=True,
         output=OutputRange.SHARED,
@@ -21,6 +24,7 @@ SHAPE = (
     Op(name="stack", functions=(torch.stack,), is_variadic=True, output=OutputRange.SHARED, onnx="Concat"),
     Op(
         name="reshape",
+        modules=(module_form("Reshape", torch.reshape),),
         functions=(torch.reshape,),
         methods=("reshape", "view", "view_as", "reshape_as"),
         output=_LIKE,
@@ -37,6 +41,7 @@ SHAPE = (
     ),
     Op(
         name="transpose",
+        modules=(module_form("Permute", torch.permute),),
         functions=(torch.permute, torch.transpose, torch.t, torch.movedim),
         methods=("permute", "transpose", "t", "movedim", "T", "mT", "H", "mH"),
         output=_LIKE,
@@ -51,6 +56,7 @@ SHAPE = (
     ),
     Op(
         name="expand",
+        modules=(module_form("Expand", torch.Tensor.expand), module_form("Tile", torch.tile)),
         functions=(torch.tile,),
         methods=("expand", "expand_as", "repeat", "tile"),
         output=_LIKE,
@@ -58,6 +64,7 @@ SHAPE = (
     ),
     Op(
         name="split",
+        modules=(module_form("Split", torch.split),),
         functions=(torch.chunk, torch.split, torch.unbind, torch.tensor_split),
         methods=("chunk", "split", "unbind", "tensor_split"),
         output=_LIKE,
@@ -74,6 +81,7 @@ SHAPE = (
     ),
     Op(
         name="select",
+        modules=(module_form("Select", torch.select),),
         functions=(torch.select, torch.narrow, torch.flip, torch.roll),
         methods=("select", "narrow", "flip", "roll"),
         output=_LIKE,
@@ -82,19 +90,24 @@ SHAPE = (
     Op(
         name="pad",
         modules=(
-            nn.ZeroPad1d,
-            nn.ZeroPad2d,
-            nn.ConstantPad1d,
-            nn.ConstantPad2d,
-            nn.ReflectionPad2d,
-            nn.ReplicationPad2d,
+            *(nn.ZeroPad1d, nn.ZeroPad2d, nn.ZeroPad3d),
+            *(nn.ConstantPad1d, nn.ConstantPad2d, nn.ConstantPad3d),
+            *(nn.ReflectionPad1d, nn.ReflectionPad2d, nn.ReflectionPad3d),
+            *(nn.ReplicationPad1d, nn.ReplicationPad2d, nn.ReplicationPad3d),
+            *(nn.CircularPad1d, nn.CircularPad2d, nn.CircularPad3d),
+            module_form("Pad", F.pad),
         ),
         functions=(F.pad,),
         onnx="Pad",
     ),  # OWN: a constant other than zero may lie outside the input's range
     Op(
         name="interpolate",
-        modules=(nn.Upsample, nn.UpsamplingNearest2d, nn.UpsamplingBilinear2d),
+        modules=(
+            nn.Upsample,
+            nn.UpsamplingNearest2d,
+            nn.UpsamplingBilinear2d,
+            module_form("Interpolate", F.interpolate),
+        ),
         functions=(F.interpolate,),
         onnx="Resize",
     ),  # OWN: cubic interpolation overshoots
@@ -105,6 +118,15 @@ SHAPE = (
         output=_LIKE,
         onnx="DepthToSpace",
     ),
+    Op(
+        name="pixel_unshuffle",
+        modules=(nn.PixelUnshuffle,),
+        functions=(F.pixel_unshuffle,),
+        output=_LIKE,
+        onnx="SpaceToDepth",
+    ),
+    Op(name="fold", modules=(nn.Fold,), functions=(F.fold,), onnx="Col2Im"),
+    Op(name="unfold", modules=(nn.Unfold,), functions=(F.unfold,)),
     Op(
         name="channel_shuffle",
         modules=(nn.ChannelShuffle,),
@@ -118,16 +140,25 @@ SHAPE = (
         methods=("contiguous",),
         output=_LIKE,
         is_noop_in_eval=True,
+        has_quantized_modules=False,
     ),
     Op(
         name="dropout",
-        modules=(nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout),
+        modules=(
+            nn.Dropout,
+            nn.Dropout1d,
+            nn.Dropout2d,
+            nn.Dropout3d,
+            nn.AlphaDropout,
+            nn.FeatureAlphaDropout,
+        ),
         functions=(
             F.dropout,
             F.dropout1d,
             F.dropout2d,
             F.dropout3d,
             F.alpha_dropout,
+            F.feature_alpha_dropout,
             "torchvision.ops.stochastic_depth.stochastic_depth",
         ),
         output=_LIKE,

@@ -6,15 +6,29 @@ from typing import Any
 from torch import nn
 
 from fxquant.errors import unknown_option
-from fxquant.nn import QuantizationMixin, computes_like
+from fxquant.ops.activation import ACTIVATION
 from fxquant.ops.elementwise import ELEMENTWISE
+from fxquant.ops.indexing import INDEXING
+from fxquant.ops.loss import LOSS
+from fxquant.ops.module_form import AnyFunction
 from fxquant.ops.normalization import NORMALIZATION
 from fxquant.ops.op import Op
 from fxquant.ops.pooling import POOLING
+from fxquant.ops.reduction import REDUCTION
 from fxquant.ops.shape import SHAPE
 from fxquant.ops.weighted import WEIGHTED
 
-TABLE: tuple[Op, ...] = WEIGHTED + ELEMENTWISE + POOLING + NORMALIZATION + SHAPE
+TABLE: tuple[Op, ...] = (
+    *WEIGHTED,
+    *ELEMENTWISE,
+    *ACTIVATION,
+    *POOLING,
+    *REDUCTION,
+    *NORMALIZATION,
+    *SHAPE,
+    *INDEXING,
+    *LOSS,
+)
 
 _BY_NAME = {op.name: op for op in TABLE}
 _BY_MODULE = {module: op for op in TABLE for module in op.modules}
@@ -36,13 +50,15 @@ def op_named(name: str) -> Op:
 def op_of_module(module: nn.Module) -> Op | None:
     """Return the row of a module, by the nearest of its base classes; None if the table has none.
 
+    A quantized module has the row of the class it stands for, which its class names in ``original_class``.
     A subclass with a forward of its own computes something else, so the table has no row for it.
     """
-    base = next((base for base in type(module).__mro__ if base in _BY_MODULE), None)
-    if base is None:
-        return None
-    has_row = isinstance(module, QuantizationMixin) or computes_like(type(module), base)
-    return _BY_MODULE[base] if has_row else None
+    if isinstance(module, AnyFunction):
+        is_method = isinstance(module.called, str)
+        return op_of_method(str(module.called)) if is_method else op_of_function(module.called)  # type: ignore[arg-type]  # a function, then
+    module_class = getattr(type(module), "original_class", None) or type(module)
+    base = next((base for base in module_class.__mro__ if base in _BY_MODULE), None)
+    return _BY_MODULE[base] if base is not None and computes_like(module_class, base) else None
 
 
 def op_of_function(function: Callable[..., Any]) -> Op | None:
@@ -54,3 +70,9 @@ def op_of_function(function: Callable[..., Any]) -> Op | None:
 def op_of_method(method: str) -> Op | None:
     """Return the row of a tensor method; None if the table has none."""
     return _BY_METHOD.get(method)
+
+
+def computes_like(module_class: type[nn.Module], base: type[nn.Module]) -> bool:
+    """Whether a subclass runs the arithmetic of its base: it overrides none of the methods that hold it."""
+    methods = ("forward", "_conv_forward")
+    return all(getattr(module_class, name, None) is getattr(base, name, None) for name in methods)

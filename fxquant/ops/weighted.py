@@ -7,7 +7,9 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 
+from fxquant.ops.module_form import module_form
 from fxquant.ops.op import Op, Operand, Role, operands, weighted
 
 _EMBEDDING = (
@@ -19,6 +21,11 @@ _MATMUL = (
     Operand(name="other", index=1, aliases=("mat2",), channel_axis=-1),
 )
 
+_BILINEAR = (
+    *operands("input1", "input2"),
+    Operand(name="weight", index=2, role=Role.WEIGHT, channel_axis=0),  # [out, in1, in2]
+)  # no bias: a batch norm behind it normalizes another axis than the output's and must not be folded in
+
 _LAYERS: tuple[tuple[str, type[nn.Module], Callable[..., Any], int, str], ...] = (
     ("conv1d", nn.Conv1d, F.conv1d, 0, "Conv"),  # weight: [out, in / groups, k]
     ("conv2d", nn.Conv2d, F.conv2d, 0, "Conv"),
@@ -26,7 +33,6 @@ _LAYERS: tuple[tuple[str, type[nn.Module], Callable[..., Any], int, str], ...] =
     ("conv_transpose1d", nn.ConvTranspose1d, F.conv_transpose1d, 1, "ConvTranspose"),  # [in, out / groups, k]
     ("conv_transpose2d", nn.ConvTranspose2d, F.conv_transpose2d, 1, "ConvTranspose"),
     ("conv_transpose3d", nn.ConvTranspose3d, F.conv_transpose3d, 1, "ConvTranspose"),
-    ("linear", nn.Linear, F.linear, 0, "Gemm, MatMul"),  # weight: [out, in]
 )
 
 WEIGHTED = (
@@ -35,7 +41,15 @@ WEIGHTED = (
         for name, module, function, axis, onnx in _LAYERS
     ),
     Op(
+        name="linear",
+        modules=(nn.Linear, NonDynamicallyQuantizableLinear),
+        functions=(F.linear,),
+        operands=weighted(0),  # weight: [out, in]
+        onnx="Gemm, MatMul",
+    ),
+    Op(
         name="matmul",
+        modules=(module_form("MatMul", torch.matmul), module_form("Bmm", torch.bmm)),
         functions=(operator.matmul, operator.imatmul, torch.matmul, torch.bmm, torch.mm),
         methods=("matmul", "bmm", "mm", "__matmul__"),
         operands=_MATMUL,
@@ -53,5 +67,33 @@ WEIGHTED = (
         functions=(F.embedding,),
         operands=_EMBEDDING,
         onnx="Gather",
+    ),
+    Op(
+        name="bilinear",
+        modules=(nn.Bilinear,),
+        functions=(F.bilinear,),
+        operands=_BILINEAR,
+        onnx="Einsum",
+    ),
+    Op(
+        name="addmm",
+        modules=(module_form("Addmm", torch.addmm),),
+        functions=(torch.addmm,),
+        operands=operands("input", "mat1", "mat2"),
+        onnx="Gemm",
+    ),
+    Op(
+        name="baddbmm",
+        modules=(module_form("Baddbmm", torch.baddbmm),),
+        functions=(torch.baddbmm,),
+        operands=operands("input", "batch1", "batch2"),
+        onnx="MatMul, Add",
+    ),
+    Op(
+        name="outer",
+        modules=(module_form("Outer", torch.outer),),
+        functions=(torch.outer,),
+        operands=operands("input", "vec2"),
+        onnx="Mul",
     ),
 )

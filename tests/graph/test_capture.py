@@ -128,7 +128,7 @@ def test_a_layer_called_twice_has_one_name() -> None:
         pytest.param(nn.Conv2d(2, 2, 1), id="torch layer"),
         pytest.param(PlainConv(2, 2, 1), id="subclass without a forward"),
         pytest.param(QuantizedConv2d(2, 2, 1), id="quantized layer"),
-        pytest.param(nn.Bilinear(2, 2, 1), id="torch layer without a row"),
+        pytest.param(nn.RNNCell(2, 1), id="torch layer without a row"),
     ],
 )
 def test_layer_stays_a_call(layer: nn.Module) -> None:

@@ -13,7 +13,7 @@ class Block(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         y = self.conv(x) + self.shift
-        return torch.erf(y + x)
+        return torch.erfinv(y + x)
 
 
 class Net(nn.Module):
@@ -34,12 +34,12 @@ def test_tensors_are_named_after_the_users_layers() -> None:
         "layers.0.shift",
         "layers.0.add",
         "layers.0.add_1",
-        "layers.0.erf",
+        "layers.0.erfinv",
         "layers.1.conv",
         "layers.1.shift",
         "layers.1.add",
         "layers.1.add_1",
-        "layers.1.erf_1",
+        "layers.1.erfinv_1",
         "conv",
         "conv_1",
         "add",

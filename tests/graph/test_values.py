@@ -17,6 +17,7 @@ from fxquant.graph.values import (
     operand_of,
     returns,
 )
+from fxquant.nn import custom
 from fxquant.ops import Returns, op_named
 from fxquant.quantization.affine import QuantizeDequantize
 
@@ -27,6 +28,7 @@ class Net(nn.Module):
     def __init__(self, forward: Forward) -> None:
         super().__init__()
         self.conv = nn.Conv2d(2, 2, 1)
+        self.add, self.concat = custom.Add(), custom.Concat()
         self.weight = nn.Parameter(torch.zeros(2, 2))
         self.compute = forward
 
@@ -83,8 +85,8 @@ def test_op_is_found_in_every_form(forward: Forward, op: str) -> None:
     [
         pytest.param(lambda net, x, y: x, id="input"),
         pytest.param(lambda net, x, y: net.weight, id="constant"),
-        pytest.param(lambda net, x, y: torch.erf(x), id="function without a row"),
-        pytest.param(lambda net, x, y: x.cumsum(0), id="method without a row"),
+        pytest.param(lambda net, x, y: torch.erfinv(x), id="function without a row"),
+        pytest.param(lambda net, x, y: x.cumprod(0), id="method without a row"),
     ],
 )
 def test_what_is_no_row_has_no_op(forward: Forward) -> None:
@@ -98,7 +100,7 @@ def test_what_is_no_row_has_no_op(forward: Forward) -> None:
         pytest.param(lambda net, x, y: x, Returns.TENSOR, id="input"),
         pytest.param(lambda net, x, y: net.weight, Returns.TENSOR, id="parameter"),
         pytest.param(lambda net, x, y: net.conv(x), Returns.TENSOR, id="module"),
-        pytest.param(lambda net, x, y: torch.erf(x), Returns.TENSOR, id="unknown function"),
+        pytest.param(lambda net, x, y: torch.erfinv(x), Returns.TENSOR, id="unknown function"),
         pytest.param(lambda net, x, y: x.split(1), Returns.TUPLE, id="several tensors"),
         pytest.param(lambda net, x, y: x.split(1)[0], Returns.TENSOR, id="one of several tensors"),
         pytest.param(lambda net, x, y: x[0], Returns.TENSOR, id="slice"),
@@ -181,6 +183,16 @@ def test_activations_are_the_tensors_a_call_reads(forward: Forward, names: list[
     op = op_of(gm, last(gm))
     assert op is not None
     assert [node.name for node in activations_of(gm, last(gm), op)] == names
+
+
+def test_a_module_of_a_joining_function_reads_each_tensor_it_is_called_with() -> None:
+    gm = graph_of(lambda net, x, y: net.concat(x, y, x))
+    assert [value.name for value in activations_of(gm, last(gm), op_named("cat"))] == ["x", "y"]
+
+
+def test_a_module_of_a_function_gives_a_number_for_numbers() -> None:
+    gm = graph_of(lambda net, x, y: net.add(x.size(0), 1))
+    assert returns(gm, last(gm)) is Returns.VALUE
 
 
 def test_attribute_of_a_constant_is_found_at_its_path() -> None:

@@ -1,4 +1,4 @@
-"""Modules with a weight: quantized forward against its parts, and weights stored as integers."""
+"""Modules with parameters: quantized forward against its parts, and weights stored as integers."""
 
 import pytest
 import torch
@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from fxquant.nn import QuantizationMixin
-from fxquant.quantization import AffineEncoding
+from fxquant.quantization import AffineEncoding, DequantizedTensor
 from fxquant.quantization.affine import FrozenDequantize, QuantizeDequantize
 from tests.nn import cases
 from tests.nn.cases import Case
@@ -18,9 +18,9 @@ INT32 = -(2**31), 2**31 - 1
 @WEIGHTED
 def test_the_forward_runs_on_quantized_input_weight_and_bias(case: Case) -> None:
     module = _prepared(case)
-    x, output = module.input_quantizers[0], module.output_quantizers[0]
+    inputs = [quantizer(case.inputs[0]) for quantizer in module.input_quantizers] or case.inputs
     parameters = {name: module.quantized_parameter(name) for name in case.module._parameters}
-    expected = output(torch.func.functional_call(case.module, parameters, x(case.inputs[0])))
+    expected = module.output_quantizers[0](torch.func.functional_call(case.module, parameters, *inputs))
     assert torch.equal(module(*case.inputs), expected)
 
 
@@ -87,11 +87,20 @@ def test_a_bias_that_is_absent_stays_absent(name: str) -> None:
     assert module.param_quantizers["bias"] is None
 
 
-def test_token_ids_are_not_quantized() -> None:
+def test_token_ids_have_no_quantizer() -> None:
+    module = QuantizationMixin.from_module(cases.WEIGHTED["Embedding"].module)
+    assert list(module.input_quantizers) == []
+
+
+def test_rows_of_a_quantized_table_carry_their_encoding() -> None:
     case = cases.WEIGHTED["Embedding"]
     module = QuantizationMixin.from_module(case.module)
-    module.input_quantizers[0] = _quantizer(case.module.weight)
-    assert torch.equal(module(*case.inputs), case.module(*case.inputs))
+    module.param_quantizers["weight"] = QuantizeDequantize((7, 1), 8, True)
+    output = module(*case.inputs)
+    assert isinstance(output, DequantizedTensor)
+    assert torch.equal(
+        output.encoding.scale[..., 0], module.param_quantizers["weight"].get_scale()[case.inputs[0], 0]
+    )
 
 
 def test_reflection_pads_with_quantized_values() -> None:
@@ -125,11 +134,12 @@ def test_a_frozen_module_can_be_cast(dtype: torch.dtype) -> None:
     assert _frozen(case).to(dtype)(case.inputs[0].to(dtype)).dtype == dtype
 
 
-def test_float_forward_of_a_frozen_module_uses_real_weights() -> None:
+def test_in_float_a_frozen_module_uses_real_weights() -> None:
     case = cases.WEIGHTED["Linear"]
     module = _frozen(case)
     expected = F.linear(case.inputs[0], module.quantized_parameter("weight"), case.module.bias)
-    assert torch.equal(module.float_forward(*case.inputs), expected)
+    with module.in_float():
+        assert torch.equal(module(*case.inputs), expected)
 
 
 def _quantizer(tensor: torch.Tensor) -> QuantizeDequantize:
@@ -142,7 +152,8 @@ def _quantizer(tensor: torch.Tensor) -> QuantizeDequantize:
 def _prepared(case: Case) -> QuantizationMixin:
     """Return a module with calibrated quantizers for its input, output, weight and bias."""
     module = QuantizationMixin.from_module(case.module)
-    module.input_quantizers[0] = _quantizer(case.inputs[0].float())
+    for index in range(len(module.input_quantizers)):
+        module.input_quantizers[index] = _quantizer(case.inputs[index])
     module.output_quantizers[0] = _quantizer(case.module(*case.inputs))
     for name, parameter in case.module.named_parameters():
         module.param_quantizers[name] = _quantizer(parameter)

@@ -1,0 +1,80 @@
+"""ParameterCache: a parameter is quantized once while it does not change."""
+
+import functools
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import nn
+
+from fxquant.quantization import QuantizerBase
+
+
+@dataclass(frozen=True)
+class _Entry:
+    state: tuple[Any, ...]
+    value: torch.Tensor
+
+
+class ParameterCache:
+    """Quantized parameters of one module, kept in inference; copies and files leave them out.
+
+    A write is noticed by its version; one by ``.data``, which does not count, by a weighted sum of elements:
+    that costs a sixth of quantizing them. On other devices than the CPU, where reading a sum would wait for
+    the device, parameters are quantized each time.
+    """
+
+    def __init__(self) -> None:
+        self._entries: dict[str, _Entry] = {}
+
+    def quantized(self, name: str, parameter: torch.Tensor, quantizer: nn.Module) -> torch.Tensor:
+        """Return what the quantizer makes of a parameter."""
+        is_traced = torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None
+        if is_traced or not isinstance(quantizer, QuantizerBase) or quantizer.is_observing:
+            return cast(torch.Tensor, quantizer(parameter))
+        needs_gradient = parameter.requires_grad or any(p.requires_grad for p in quantizer.parameters())
+        is_cached = parameter.device.type == "cpu" and not (torch.is_grad_enabled() and needs_gradient)
+        if not is_cached:
+            self._entries.pop(name, None)
+            return cast(torch.Tensor, quantizer(parameter))
+        state = _state(parameter, quantizer)
+        entry = self._entries.get(name)
+        if entry is None or entry.state != state:
+            entry = self._entries[name] = _Entry(state, cast(torch.Tensor, quantizer(parameter)))
+        return entry.value
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_entries": {}}
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "ParameterCache":
+        return ParameterCache()
+
+
+def _state(parameter: torch.Tensor, quantizer: QuantizerBase) -> tuple[Any, ...]:
+    """Return what a quantized parameter depends on."""
+    numbers = [*quantizer.parameters(), *quantizer.buffers()]
+    return (
+        id(quantizer),
+        quantizer.extra_repr(),
+        parameter.data_ptr(),
+        parameter.dtype,
+        *(_fingerprint(tensor) for tensor in (parameter, *numbers)),
+    )
+
+
+def _fingerprint(tensor: torch.Tensor) -> tuple[int, float]:
+    """Return the version of a tensor, and a weighted sum of its elements, which tells their order too."""
+    version = 0 if tensor.is_inference() else tensor._version
+    if tensor.numel() == 0:
+        return version, 0.0
+    plain = tensor.detach().as_subclass(torch.Tensor).float()
+    matrix = plain.reshape(plain.shape[0] if plain.dim() > 1 else 1, -1)
+    rows, columns = _weights(matrix.shape[0], 0), _weights(matrix.shape[1], 1)
+    return version, torch.dot(matrix @ columns, rows).item()
+
+
+@functools.lru_cache(maxsize=256)
+def _weights(length: int, seed: int) -> torch.Tensor:
+    """Return numbers between 1 and 2, the same each time."""
+    with torch.inference_mode(False):
+        return torch.rand(length, generator=torch.Generator().manual_seed(seed)) + 1

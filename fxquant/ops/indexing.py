@@ -1,0 +1,47 @@
+"""Rows of ops that pick or place values by index, mask or coordinate."""
+
+import torch
+from torch.nn import functional as F
+
+from fxquant.ops.module_form import module_form
+from fxquant.ops.op import Op, Operand, OutputRange, Role, operands
+
+_MASKED = (
+    Operand(name="input", index=0),
+    Operand(name="mask", index=1, role=Role.INDEX),
+    Operand(name="value", index=2),
+)
+
+INDEXING = (
+    Op(
+        name="gather",
+        modules=(module_form("Gather", torch.gather),),
+        functions=(torch.gather,),
+        methods=("gather",),
+        output=OutputRange.LIKE_INPUT,
+        onnx="GatherElements",
+    ),
+    Op(
+        name="index_select",
+        modules=(module_form("IndexSelect", torch.index_select),),
+        functions=(torch.index_select,),
+        methods=("index_select",),
+        output=OutputRange.LIKE_INPUT,
+        onnx="Gather",
+    ),
+    Op(
+        name="masked_fill",
+        modules=(module_form("MaskedFill", torch.masked_fill),),
+        functions=(torch.masked_fill,),
+        methods=("masked_fill", "masked_fill_"),
+        operands=_MASKED,
+        onnx="Where",
+    ),
+    Op(
+        name="grid_sample",
+        modules=(module_form("GridSample", F.grid_sample),),
+        functions=(F.grid_sample,),
+        operands=operands("input", "grid"),
+        onnx="GridSample",
+    ),
+)

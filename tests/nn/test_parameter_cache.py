@@ -1,0 +1,60 @@
+"""ParameterCache: it gives what quantizing anew would give, after every kind of write."""
+
+import copy
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import nn
+
+from fxquant.nn import QuantizedLinear
+from fxquant.quantization.affine import QuantizeDequantize
+from tests.nn.cases import normal
+
+WRITES: dict[str, Callable[[QuantizedLinear], object]] = {
+    "in place": lambda module: module.weight.mul_(2),
+    "through data": lambda module: module.weight.data.mul_(2),
+    "rows swapped through data": lambda module: module.weight.data.copy_(module.weight.data.flip(0)),
+    "columns swapped through data": lambda module: module.weight.data.copy_(module.weight.data.flip(1)),
+    "transposed through data": lambda module: module.weight.data.copy_(module.weight.data.T.clone()),
+    "another parameter": lambda module: setattr(module, "weight", nn.Parameter(normal(4, 4))),
+    "the range": lambda module: module.param_quantizers["weight"].set_range(-1.0, 1.0),
+    "the grid": lambda module: setattr(module.param_quantizers["weight"], "bitwidth", 4),
+    "another quantizer": lambda module: module.param_quantizers.update({"weight": _quantizer(4)}),
+}
+
+
+@pytest.mark.parametrize("write", WRITES.values(), ids=list(WRITES))
+@torch.no_grad()
+def test_a_write_is_noticed(write: Callable[[QuantizedLinear], object]) -> None:
+    module = _module()
+    module.quantized_parameter("weight")
+    write(module)
+    expected = module.param_quantizers["weight"](module.weight)
+    assert torch.equal(module.quantized_parameter("weight"), expected)
+
+
+@torch.no_grad()
+def test_without_a_write_a_parameter_is_quantized_once() -> None:
+    module = _module()
+    assert module.quantized_parameter("weight") is module.quantized_parameter("weight")
+    assert copy.deepcopy(module)._parameter_cache._entries == {}
+
+
+def test_where_a_gradient_is_wanted_nothing_is_kept() -> None:
+    module = _module()
+    assert module.quantized_parameter("weight") is not module.quantized_parameter("weight")
+    assert module.quantized_parameter("weight").requires_grad
+
+
+def _module() -> QuantizedLinear:
+    module = QuantizedLinear(4, 4)
+    module.weight = nn.Parameter(normal(4, 4))
+    module.param_quantizers["weight"] = _quantizer(8)
+    return module
+
+
+def _quantizer(bitwidth: int) -> QuantizeDequantize:
+    quantizer = QuantizeDequantize((), bitwidth, True)
+    quantizer.set_range(-3.0, 3.0)
+    return quantizer
