@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 import fxquant
+from fxquant.nn import custom, quantized
+from fxquant.nn.stubs import stub_text
 from fxquant.passes import CATALOGUE, catalogue_text
 from fxquant.targets import TARGETS, support_text
 
@@ -16,6 +18,9 @@ ROOT = Path(__file__).parent.parent
 GENERATED = {
     "fxquant/passes/README.md": lambda: catalogue_text(CATALOGUE),
     "docs/ops.md": lambda: support_text(tuple(TARGETS.values())),
+    "fxquant/nn/quantized.pyi": lambda: stub_text(quantized),
+    "fxquant/nn/custom/forms.pyi": lambda: stub_text(custom.forms),
+    "fxquant/nn/custom/quantized.pyi": lambda: stub_text(custom.quantized),
 }
 MODULES = [name for _, name, _ in pkgutil.walk_packages(fxquant.__path__, "fxquant.")]
 
@@ -52,8 +57,9 @@ def test_examples_in_docstrings_run(name):
     assert doctest.testmod(importlib.import_module(name)).failed == 0
 
 
-def test_examples_in_the_readme_run(tmp_path, monkeypatch):
+@pytest.mark.parametrize("document", ["README.md", "docs/aimet.md"])
+def test_examples_in_a_document_run(document, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    results = doctest.testfile(str(ROOT / "README.md"), module_relative=False, optionflags=doctest.ELLIPSIS)
+    results = doctest.testfile(str(ROOT / document), module_relative=False, optionflags=doctest.ELLIPSIS)
     assert results.attempted > 5
     assert results.failed == 0

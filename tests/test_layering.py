@@ -12,8 +12,8 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 FLOORS = {
     "errors": 0,
     "quantization": 1,
-    "nn": 2,
-    "ops": 3,
+    "ops": 2,
+    "nn": 3,
     "targets": 4,
     "graph": 5,
     "passes": 6,

@@ -1,4 +1,8 @@
-"""lower: the graph that export traces, a quantized model whose quantizers are the two export operators."""
+"""lower: the graph that export traces, a quantized model whose quantizers are the two export operators.
+
+What these operators cannot say yet is written in float: a parameter in blocks or in a float type as the real
+values of its codes, an activation in a float type without a quantizer.
+"""
 
 import copy
 
@@ -7,12 +11,14 @@ from torch import fx, nn
 
 from fxquant.errors import ExportError
 from fxquant.graph.annotations import TENSOR, layer_of
-from fxquant.graph.edit import set_module
+from fxquant.graph.edit import bypass, set_module
 from fxquant.graph.values import is_quantizer
 from fxquant.nn import QuantizationMixin
 from fxquant.quantization import AffineEncoding
 from fxquant.quantization.affine import FrozenDequantize, FrozenQuantizeDequantize
+from fxquant.quantization.float import FloatQuantizeDequantize
 
+_FROZEN = (FrozenQuantizeDequantize, FrozenDequantize)
 _FULL_GRIDS = {
     (0, 255): torch.uint8,
     (-128, 127): torch.int8,
@@ -32,7 +38,9 @@ def lower(gm: fx.GraphModule) -> fx.GraphModule:
         if node.op != "call_module":
             continue
         module = gm.get_submodule(str(node.target))
-        if is_quantizer(gm, node):
+        if isinstance(module, FloatQuantizeDequantize):
+            bypass(lowered, node, node.all_input_nodes[0])
+        elif is_quantizer(gm, node):
             tensor = str(node.meta.get(TENSOR, node.name))
             path = f"lowered_{index}"
             lowered.add_submodule(path, _lower_quantizer(module, tensor, layer_of(node)))
@@ -44,11 +52,11 @@ def lower(gm: fx.GraphModule) -> fx.GraphModule:
 
 
 def needs_opset_21(gm: fx.GraphModule) -> bool:
-    """Whether a model holds 16-bit encodings, which ONNX knows from opset 21 on."""
-    encodings = [
-        module.get_encodings() for module in gm.modules() if isinstance(module, FrozenQuantizeDequantize)
-    ]
-    return any(encoding.bitwidth > 8 for encoding in encodings)
+    """Whether a model holds 16-bit codes, which ONNX knows from opset 21 on."""
+    encodings = [module.get_encodings() for module in gm.modules() if isinstance(module, _FROZEN)]
+    return any(
+        encoding.dtype in (torch.int16, torch.uint16) or encoding.qmax == 65535 for encoding in encodings
+    )
 
 
 class _Lowered(nn.Module):
@@ -102,10 +110,22 @@ def _lower_quantizer(quantizer: nn.Module, tensor: str, layer: str) -> nn.Module
 def _lower_module(module: QuantizationMixin, path: str) -> QuantizationMixin:
     """Return a shallow copy of a quantized module whose parameter quantizers are export operators."""
     lowered = copy.copy(module)
-    lowered._modules = dict(module._modules)
+    for kind in ("_modules", "_parameters", "_buffers"):
+        setattr(lowered, kind, dict(getattr(module, kind)))
     quantizers = nn.ModuleDict(dict(module.param_quantizers.items()))
     for name, quantizer in module.param_quantizers.items():
-        if quantizer is not None:
+        if _has_operator(quantizer):
             quantizers[name] = _lower_quantizer(quantizer, f"{path}.{name}", path)
+        elif quantizer is not None:
+            with torch.no_grad():
+                value = quantizer(getattr(module, name)).as_subclass(torch.Tensor)
+            lowered._buffers.pop(name, None)
+            lowered._parameters[name] = nn.Parameter(value, requires_grad=False)
+            quantizers[name] = None  # type: ignore[assignment]  # None: absent
     lowered.param_quantizers = quantizers
     return lowered
+
+
+def _has_operator(quantizer: object) -> bool:
+    """Whether an export operator says what a parameter's quantizer does: integers, a scale per channel."""
+    return isinstance(quantizer, FrozenDequantize) and quantizer.block_size is None

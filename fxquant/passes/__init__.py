@@ -14,11 +14,13 @@ from fxquant.passes.catalogue import catalogue_text
 from fxquant.passes.derive_bias import DeriveBias
 from fxquant.passes.fold_batch_norm import FoldBatchNorm
 from fxquant.passes.freeze_encodings import FreezeEncodings
+from fxquant.passes.hoist_quantizers import HoistQuantizers
 from fxquant.passes.insert_quantizers import InsertQuantizers
 from fxquant.passes.legalize_outputs import LegalizeOutputs
 from fxquant.passes.pipeline import Pipeline, parse_pipeline
 from fxquant.passes.remove_noop import RemoveNoop
 from fxquant.passes.share_encodings import ShareEncodings
+from fxquant.passes.swap_functions import SwapFunctions
 from fxquant.passes.swap_modules import SwapModules
 from fxquant.passes.widen_weights import WidenWeights
 from fxquant.targets import BiasHandling, Target
@@ -33,7 +35,9 @@ CATALOGUE: tuple[type[Pass], ...] = (
     LegalizeOutputs,
     ShareEncodings,
     InsertQuantizers,
+    SwapFunctions,
     SwapModules,
+    HoistQuantizers,
     WidenWeights,
     DeriveBias,
     FreezeEncodings,
@@ -76,12 +80,14 @@ __all__ = [
     "DeriveBias",
     "FoldBatchNorm",
     "FreezeEncodings",
+    "HoistQuantizers",
     "InsertQuantizers",
     "LegalizeOutputs",
     "Pass",
     "Pipeline",
     "RemoveNoop",
     "ShareEncodings",
+    "SwapFunctions",
     "SwapModules",
     "WidenWeights",
     "catalogue_text",

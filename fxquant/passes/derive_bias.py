@@ -46,12 +46,11 @@ class DeriveBias(Pass):
                 continue
             sources = {quantizer_of(gm, call.all_input_nodes[0]) for call in calls}
             source = sources.pop() if len(sources) == 1 else None
-            if source is None:
+            encoding = None if source is None else source.get_encodings()
+            if not isinstance(encoding, AffineEncoding):
                 reason = "it is called on inputs with several scales: its bias stays float"
                 self.declined(gm, node, report, reason)
                 continue
-            encoding = source.get_encodings()
-            assert encoding is not None
             for path in {str(call.target) for call in calls}:
                 keep_float(gm, f"{path}.bias")
             module.freeze_parameter("bias", _bias_encoding(quantizer, encoding))

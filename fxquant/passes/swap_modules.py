@@ -23,7 +23,13 @@ from fxquant.quantization.affine import QuantizeDequantize
 
 @dataclass(frozen=True)
 class SwapModules(Pass):
-    """Swap layers that run quantized for their quantized modules; weight quantizers move in."""
+    """Swap layers that run quantized for their quantized modules; weight quantizers move in.
+
+    Attributes:
+        everything: Whether to swap every layer that has a quantized class, assigned or not.
+    """
+
+    everything: bool = False
 
     name = "swap-modules"
     changes = Changes.STRUCTURE
@@ -33,7 +39,8 @@ class SwapModules(Pass):
         swapped: dict[int, QuantizationMixin] = {}
         for node in gm.graph.nodes:
             assignment = assignment_of(node)
-            if node.op != "call_module" or assignment is None or not assignment.is_quantized:
+            is_meant = self.everything or (assignment is not None and assignment.is_quantized)
+            if node.op != "call_module" or not is_meant:
                 continue
             module = gm.get_submodule(str(node.target))
             if isinstance(module, QuantizationMixin) or quantized_class_of(type(module)) is None:
@@ -41,7 +48,7 @@ class SwapModules(Pass):
             if id(module) not in swapped:
                 quantized = QuantizationMixin.from_module(module)
                 weight = quantized._parameters.get("weight")
-                if assignment.weight is not None and weight is not None:
+                if assignment is not None and assignment.weight is not None and weight is not None:
                     quantizer = QuantizeDequantize.from_spec(assignment.weight, tuple(weight.shape))
                     quantized.param_quantizers["weight"] = quantizer.to(weight.device)
                 swapped[id(module)] = quantized

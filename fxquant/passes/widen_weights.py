@@ -55,7 +55,9 @@ class WidenWeights(Pass):
             encodings = [source.get_encodings() for source in sources if source is not None]
             axis = op.weight.channel_axis or 0
             widened = [
-                _widen(quantizer, source, weight, bias, axis) for source in encodings if source is not None
+                _widen(quantizer, source, weight, bias, axis)
+                for source in encodings
+                if isinstance(source, AffineEncoding)
             ]
             if any(widened):
                 self.applied(gm, calls[0], report, "weight ranges widened: the accumulator would overflow")

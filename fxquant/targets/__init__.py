@@ -1,12 +1,13 @@
 """Targets: deployment backends as sparse tables over the op table."""
 
 from fxquant.errors import unknown_option
+from fxquant.targets.generic import GENERIC
 from fxquant.targets.onnxruntime import ONNXRUNTIME
 from fxquant.targets.support import support_text
 from fxquant.targets.target import BiasHandling, OutputRule, Placement, Rule, Target
 from fxquant.targets.tensorrt import TENSORRT
 
-TARGETS: dict[str, Target] = {target.name: target for target in (TENSORRT, ONNXRUNTIME)}
+TARGETS: dict[str, Target] = {target.name: target for target in (TENSORRT, ONNXRUNTIME, GENERIC)}
 
 
 def get_target(name: str) -> Target:

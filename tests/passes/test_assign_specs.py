@@ -66,10 +66,10 @@ class OwnConv(nn.Conv2d):
 class Unknown(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.bilinear = nn.Bilinear(2, 2, 2)
+        self.cell = nn.RNNCell(2, 2)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.erf(self.bilinear(x, x)).cumsum(0)
+        return torch.erfinv(self.cell(x, x)).cumprod(0)
 
 
 class ScaledBySize(nn.Module):

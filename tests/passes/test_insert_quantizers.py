@@ -16,6 +16,7 @@ BEFORE = {
     "tensorrt": f"{FIRST},assign-specs,assign-residual-branches,legalize-outputs,share-encodings",
     "onnxruntime": f"{FIRST},assign-specs{{target=onnxruntime}},assign-outputs{{target=onnxruntime}},"
     "share-encodings",
+    "generic": f"{FIRST},assign-specs{{target=generic}},assign-outputs{{target=generic}},share-encodings",
 }
 
 

@@ -97,6 +97,8 @@ def test_pipeline_of_a_target_reads_as_expected(target: str) -> None:
         "insert-quantizers,swap-modules",
         "onnxruntime": f"{FOLD},assign-specs{{target=onnxruntime}},assign-outputs{{target=onnxruntime}},"
         "share-encodings,insert-quantizers,swap-modules",
+        "generic": f"{FOLD},assign-specs{{target=generic}},assign-outputs{{target=generic}},"
+        "share-encodings,insert-quantizers,swap-modules",
     }
     assert str(prepare_pipeline(get_target(target))) == wanted[target]
 

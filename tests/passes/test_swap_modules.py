@@ -15,6 +15,8 @@ PREPARED = {
     "tensorrt": "assign-specs,assign-residual-branches,legalize-outputs,share-encodings,insert-quantizers",
     "onnxruntime": "assign-specs{target=onnxruntime},assign-outputs{target=onnxruntime},share-encodings,"
     "insert-quantizers",
+    "generic": "assign-specs{target=generic},assign-outputs{target=generic},share-encodings,"
+    "insert-quantizers",
 }
 
 
