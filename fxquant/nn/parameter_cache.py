@@ -16,6 +16,9 @@ class _Entry:
     value: torch.Tensor
 
 
+_SMALL = 4096  # elements: up to here one product costs less than two
+
+
 class ParameterCache:
     """Quantized parameters of one module, kept in inference; copies and files leave them out.
 
@@ -32,12 +35,19 @@ class ParameterCache:
         is_traced = torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None
         if is_traced or not isinstance(quantizer, QuantizerBase) or quantizer.is_observing:
             return cast(torch.Tensor, quantizer(parameter))
-        needs_gradient = parameter.requires_grad or any(p.requires_grad for p in quantizer.parameters())
-        is_cached = parameter.device.type == "cpu" and not (torch.is_grad_enabled() and needs_gradient)
+        numbers = _numbers(quantizer)
+        needs_gradient = torch.is_grad_enabled() and any(t.requires_grad for t in (parameter, *numbers))
+        is_cached = parameter.device.type == "cpu" and not needs_gradient
         if not is_cached:
             self._entries.pop(name, None)
             return cast(torch.Tensor, quantizer(parameter))
-        state = _state(parameter, quantizer)
+        state = (
+            id(quantizer),
+            quantizer.extra_repr(),
+            parameter.data_ptr(),
+            parameter.dtype,
+            *(_fingerprint(tensor) for tensor in (parameter, *numbers)),
+        )
         entry = self._entries.get(name)
         if entry is None or entry.state != state:
             entry = self._entries[name] = _Entry(state, cast(torch.Tensor, quantizer(parameter)))
@@ -50,24 +60,25 @@ class ParameterCache:
         return ParameterCache()
 
 
-def _state(parameter: torch.Tensor, quantizer: QuantizerBase) -> tuple[Any, ...]:
-    """Return what a quantized parameter depends on."""
-    numbers = [*quantizer.parameters(), *quantizer.buffers()]
-    return (
-        id(quantizer),
-        quantizer.extra_repr(),
-        parameter.data_ptr(),
-        parameter.dtype,
-        *(_fingerprint(tensor) for tensor in (parameter, *numbers)),
-    )
+def _numbers(quantizer: nn.Module) -> list[torch.Tensor]:
+    """Return the tensors that a quantizer holds; ten times as fast as torch, if it holds no modules."""
+    if quantizer._modules:
+        return [*quantizer.parameters(), *quantizer.buffers()]
+    held = (*quantizer._parameters.values(), *quantizer._buffers.values())
+    return [tensor for tensor in held if tensor is not None]
 
 
 def _fingerprint(tensor: torch.Tensor) -> tuple[int, float]:
     """Return the version of a tensor, and a weighted sum of its elements, which tells their order too."""
     version = 0 if tensor.is_inference() else tensor._version
-    if tensor.numel() == 0:
-        return version, 0.0
-    plain = tensor.detach().as_subclass(torch.Tensor).float()
+    size = tensor.numel()
+    if size < 2:
+        return version, tensor.item() if size else 0.0
+    plain = tensor.detach()
+    if type(plain) is not torch.Tensor or plain.dtype is not torch.float32:
+        plain = plain.as_subclass(torch.Tensor).float()
+    if size <= _SMALL:
+        return version, torch.dot(plain.reshape(-1), _weights(size, 0)).item()
     matrix = plain.reshape(plain.shape[0] if plain.dim() > 1 else 1, -1)
     rows, columns = _weights(matrix.shape[0], 0), _weights(matrix.shape[1], 1)
     return version, torch.dot(matrix @ columns, rows).item()

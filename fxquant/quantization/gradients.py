@@ -28,9 +28,10 @@ _Gradients = tuple[torch.Tensor | None, ...]
 
 def needs_gradient(*tensors: torch.Tensor) -> bool:
     """Whether autograd wants to know what becomes of any of the tensors; a trace is written in plain ops."""
-    if not torch.is_grad_enabled() or torch._C._is_tracing():
+    if not torch.is_grad_enabled():
         return False
-    return any(tensor.requires_grad for tensor in tensors)
+    is_tracing: bool = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]  # untyped there
+    return not is_tracing and any(tensor.requires_grad for tensor in tensors)
 
 
 class QuantizeDequantize(torch.autograd.Function):

@@ -270,11 +270,14 @@ def warn_of_extremes(observed: tuple[torch.Tensor, torch.Tensor] | None) -> None
     if observed is None:
         return
     bounds = torch.stack(observed).abs()
+    extreme = 0.95 * torch.finfo(bounds.dtype).max
+    if bounds.max().item() < extreme:  # which NaN is not
+        return
     is_finite = bounds.isfinite()
     skew = "values detected within input! This may skew the associated encodings"
     if not bool(is_finite.all()):
         warnings.warn(f"Infinite or NaN {skew}", stacklevel=4)
-    if bool((is_finite & (bounds >= 0.95 * torch.finfo(bounds.dtype).max)).any()):
+    if bool((is_finite & (bounds >= extreme)).any()):
         warnings.warn(f"Extreme {skew}", stacklevel=4)
 
 

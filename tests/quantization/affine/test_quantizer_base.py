@@ -1,5 +1,8 @@
 """What affine quantizers have in common: construction, range, calibration."""
 
+import copy
+from collections.abc import Callable
+
 import pytest
 import torch
 from hypothesis import given
@@ -13,6 +16,7 @@ from fxquant.quantization.affine import (
     Dequantize,
     Quantize,
     QuantizeDequantize,
+    quantize_dequantize,
 )
 from tests.quantization.strategies import specs, tensors
 
@@ -567,3 +571,27 @@ def test_legacy_encodings_are_what_aimet_writes() -> None:
 def test_legacy_encodings_of_another_kind_are_refused(quantizer: QuantizeDequantize) -> None:
     with pytest.raises(QuantizerError, match="not entries of an affine encoding"):
         quantizer.set_legacy_encodings([{"bitwidth": 16, "dtype": "float"}])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda quantizer: quantizer.set_range(-2.0, 2.0),
+        lambda quantizer: quantizer.max.data.fill_(2.0),
+        lambda quantizer: setattr(quantizer, "bitwidth", 4),
+        lambda quantizer: setattr(quantizer, "max", torch.nn.Parameter(torch.tensor(2.0))),
+    ],
+    ids=["range", "data", "bitwidth", "parameter"],
+)
+@torch.no_grad()
+def test_a_quantizer_in_a_graph_notices_every_change(change: Callable[[QuantizeDequantize], None]) -> None:
+    quantizer, x = QuantizeDequantize((), 8, True), torch.linspace(-3, 3, 101)
+    quantizer.set_range(-1.0, 1.0)
+    quantizer.returns_encoding = False
+    before = quantizer(x)
+    assert torch.equal(quantizer(x), before)
+    change(quantizer)
+    scale, offset = quantizer.get_scale(), quantizer.get_offset()
+    assert torch.equal(quantizer(x), quantize_dequantize(x, scale, offset, quantizer.qmin, quantizer.qmax))
+    assert not torch.equal(quantizer(x), before)
+    assert torch.equal(copy.deepcopy(quantizer)(x), quantizer(x))
