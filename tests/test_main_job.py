@@ -2,10 +2,10 @@ import json
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 import torch
 
+from fxquant.runtimes import OnnxRuntime
 from tests import digits
 
 FLOAT_BYTES = sum(p.numel() * 4 for p in digits.float_model().parameters())
@@ -17,8 +17,8 @@ def accuracy(logits):
 
 
 def run_file(path):
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    return session.run(None, {session.get_inputs()[0].name: digits.split().test_images.numpy()})[0]
+    session = OnnxRuntime(path)  # exact on every processor, see fxquant/runtimes/onnxruntime.py
+    return session.run({session.inputs[0]: digits.split().test_images.numpy()})[session.outputs[0]]
 
 
 def producers(graph):

@@ -30,8 +30,7 @@ def encodings_json(gm: fx.GraphModule, producer: str, version: str = DEFAULT_VER
     activations: dict[str, Any] = {}
     parameters: dict[str, Any] = {}
     for name, encoding, shape, is_parameter in _encodings(gm):
-        written: Any = encoding
-        entry = written.to_qnn_encoding_dict(version, shape)
+        entry = encoding.to_qnn_encoding_dict(version, shape)
         if entry:  # 2.0.0 does not count 16-bit floats as quantized
             (parameters if is_parameter else activations)[name] = entry
     head = {"version": version, "producer": producer}

@@ -11,7 +11,7 @@ from torch import fx
 
 from fxquant.errors import ExportError
 from fxquant.export.atomic import write_atomically
-from fxquant.export.encodings import DEFAULT_VERSION, encodings_json
+from fxquant.export.encodings import encodings_json
 from fxquant.export.onnx_file import PRODUCER, to_onnx
 from fxquant.graph import Example, Stage, get_record
 
@@ -30,7 +30,7 @@ class ExportedFiles:
 
 
 def export_files(
-    gm: fx.GraphModule, path: Path, example: Example | None, encodings_version: str = DEFAULT_VERSION
+    gm: fx.GraphModule, path: Path, example: Example | None, encodings: dict[str, Any] | None = None
 ) -> ExportedFiles:
     """Write a quantized model's ONNX file and encodings.
 
@@ -38,21 +38,29 @@ def export_files(
         gm: The quantized model.
         path: A folder, or a file name ending in ".onnx".
         example: A call to trace; None if none is known.
-        encodings_version: Format of the encodings.
+        encodings: Document to write; by default the encodings of gm in version 1.0.0.
 
     Raises:
-        OptionError: If there is no such format.
         ExportError: If there is nothing to trace with, or the file cannot be made, written or read back.
     """
     if example is None:
         raise ExportError("There are no inputs to trace the model with.", remedy="Pass example_inputs.")
     target = path if path.suffix == ".onnx" else path / "model.onnx"
     files = ExportedFiles(onnx=target, encodings=target.with_suffix(".encodings"))
-    document = encodings_json(gm, PRODUCER, encodings_version)
+    document = encodings_json(gm, PRODUCER) if encodings is None else encodings
     model = to_onnx(gm, example, get_record(gm, Stage.QUANTIZED))
     write_atomically(files.onnx, lambda temporary: _write_onnx(model, temporary))
-    write_atomically(files.encodings, lambda temporary: _write_json(document, temporary))
+    write_json(document, files.encodings)
     return files
+
+
+def write_json(document: dict[str, Any], path: Path) -> None:
+    """Write a document whole or not at all, and read it back.
+
+    Raises:
+        ExportError: If it cannot be written.
+    """
+    write_atomically(path, lambda temporary: _write_json(document, temporary))
 
 
 def _write_onnx(model: ir.Model, path: Path) -> None:

@@ -131,9 +131,10 @@ class QuantizedMultiheadAttention(StandardForward, nn.MultiheadAttention):
                 stack.enter_context(part.compute_encodings())
             yield
 
-    def _compute_param_encodings(self, overwrite: bool) -> None:
-        super()._compute_param_encodings(overwrite)
-        self.out_proj._compute_param_encodings(overwrite)
+    def compute_param_encodings(self) -> None:
+        """Calibrate the quantizers of the parameters, those of the output projection too."""
+        super().compute_param_encodings()
+        self.out_proj.compute_param_encodings()
 
     def in_float(self) -> Removal:
         """Let the module run in float inside the context, its parts too."""

@@ -8,7 +8,6 @@ import torch
 
 from fxquant.nn.kernels import is_replaceable, replaced
 from fxquant.nn.standard import StandardForward, quantize, quantize_dequantize
-from fxquant.quantization.affine import FrozenDequantize
 
 
 class QuantizedByCall(StandardForward):
@@ -61,6 +60,3 @@ class QuantizedByCall(StandardForward):
             return apply(value, next(quantizers, None)) if is_input else value
 
         return tuple(map(quantized, args)), {name: quantized(value) for name, value in options.items()}
-
-    def _frozen_names(self) -> list[str]:
-        return [name for name, q in self.param_quantizers.items() if isinstance(q, FrozenDequantize)]

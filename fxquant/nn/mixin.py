@@ -138,14 +138,11 @@ class QuantizationMixin(ModuleEncodings, Registry):
 
     def compute_param_encodings(self) -> None:
         """Calibrate the quantizers of the parameters."""
-        self._compute_param_encodings(overwrite=True)
-
-    def _compute_param_encodings(self, overwrite: bool) -> None:
         for name, quantizer in self.param_quantizers.items():
             parameter = getattr(self, name)
             if not isinstance(quantizer, QuantizerBase) or parameter is None:
                 continue
-            if quantizer.is_overwrite_allowed() and (overwrite or not quantizer.is_initialized()):
+            if quantizer.is_overwrite_allowed():
                 quantizer.calibrate(parameter.detach())
 
     def quantized_parameter(self, name: str) -> Any:
@@ -175,6 +172,10 @@ class QuantizationMixin(ModuleEncodings, Registry):
         quantizers: Any = self.param_quantizers
         return [name for name, quantizer in quantizers.items() if quantizer is not None]
 
+    def _frozen_names(self) -> set[str]:
+        """Return the names of the parameters that are stored as integers."""
+        return {name for name, q in self.param_quantizers.items() if isinstance(q, FrozenDequantize)}
+
     @contextlib.contextmanager
     def with_parameters(self, parameters: dict[str, Any]) -> Iterator[None]:
         """Let the module read other tensors in place of its parameters inside the context."""
@@ -194,9 +195,9 @@ class QuantizationMixin(ModuleEncodings, Registry):
 
         Frozen parameters stay the integers they are.
         """
-        for name in self._quantized_names():
+        for name in set(self._quantized_names()) - self._frozen_names():
             parameter = getattr(self, name)
-            if parameter is not None and not isinstance(self.param_quantizers[name], FrozenDequantize):
+            if parameter is not None:
                 with torch.no_grad():
                     folded = self.quantized_parameter(name).dequantize()
                 setattr(self, name, nn.Parameter(folded, requires_grad=parameter.requires_grad))
@@ -213,9 +214,8 @@ class QuantizationMixin(ModuleEncodings, Registry):
 
     def in_float(self) -> Removal:
         """Let the module run in float inside the context; frozen parameters give the values they have."""
-        frozen = {name for name, q in self.param_quantizers.items() if isinstance(q, FrozenDequantize)}
         return self._remove_activation_quantizers() + self._remove_param_quantizers(
-            self.param_quantizers.keys() - frozen
+            self.param_quantizers.keys() - self._frozen_names()
         )
 
     def _remove_input_quantizers(self, indices: int | Iterable[int] | None = None) -> Removal:

@@ -6,6 +6,7 @@ from typing import Any
 from torch import nn
 
 from fxquant.errors import QuantizerError
+from fxquant.nn.removal import keys_of
 from fxquant.quantization import QuantizerBase
 
 Entry = dict[str, Any] | list[dict[str, Any]] | None
@@ -75,8 +76,7 @@ def import_into(
     Raises:
         QuantizerError: If an entry has no quantizer and ``strict`` is set.
     """
-    keys = list(quantizers.keys()) if hasattr(quantizers, "keys") else range(len(quantizers))
-    for key in keys:
+    for key in keys_of(quantizers):
         quantizer, entry = quantizers[key], encodings.get(str(key))
         if quantizer is not None and not quantizer.is_overwrite_allowed():
             continue
@@ -95,6 +95,5 @@ def import_into(
 def _entry(quantizer: Any, version: str, shape: Any = None) -> Entry:
     if not isinstance(quantizer, QuantizerBase) or not quantizer.is_initialized():
         return None
-    encoding: Any = quantizer.get_encodings()
-    entry: Entry = encoding.to_qnn_encoding_dict(version, shape)
-    return entry
+    encoding = quantizer.get_encodings()
+    return None if encoding is None else encoding.to_qnn_encoding_dict(version, shape)

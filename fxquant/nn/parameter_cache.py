@@ -8,6 +8,8 @@ import torch
 from torch import nn
 
 from fxquant.quantization import QuantizerBase
+from fxquant.quantization.gradients import is_jit_traced
+from fxquant.quantization.tensor import version_of
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class ParameterCache:
 
     def quantized(self, name: str, parameter: torch.Tensor, quantizer: nn.Module) -> torch.Tensor:
         """Return what the quantizer makes of a parameter."""
-        is_traced = torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None
+        is_traced = torch.compiler.is_compiling() or is_jit_traced()
         if is_traced or not isinstance(quantizer, QuantizerBase) or quantizer.is_observing:
             return cast(torch.Tensor, quantizer(parameter))
         numbers = _numbers(quantizer)
@@ -70,7 +72,7 @@ def _numbers(quantizer: nn.Module) -> list[torch.Tensor]:
 
 def _fingerprint(tensor: torch.Tensor) -> tuple[int, float]:
     """Return the version of a tensor, and a weighted sum of its elements, which tells their order too."""
-    version = 0 if tensor.is_inference() else tensor._version
+    version = version_of(tensor)
     size = tensor.numel()
     if size < 2:
         return version, tensor.item() if size else 0.0

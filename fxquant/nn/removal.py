@@ -14,7 +14,7 @@ class Removal:
 
     def __init__(self, container: Any, keys: Any = None) -> None:
         if keys is None:
-            keys = list(container.keys()) if hasattr(container, "keys") else range(len(container))
+            keys = keys_of(container)
         chosen: Iterable[Any] = [keys] if isinstance(keys, int | str) else keys
         self._removed = [(container, key, container[key]) for key in chosen]
         for _, key, _ in self._removed:
@@ -31,3 +31,8 @@ class Removal:
     def __exit__(self, *error: object) -> None:
         for container, key, quantizer in reversed(self._removed):
             container[key] = quantizer
+
+
+def keys_of(container: Any) -> list[Any]:
+    """Return the names in a ModuleDict, the indices of a ModuleList."""
+    return list(container.keys()) if hasattr(container, "keys") else list(range(len(container)))

@@ -66,9 +66,7 @@ def dequantize(
     check_scale(codes.shape, scale.shape, block_size)
     dtype = codes.dtype if codes.is_floating_point() else scale.dtype
     shape = codes.shape
-    if block_size:
-        codes = in_blocks(codes, scale.shape, block_size)
-        scale, offset = per_block(scale), per_block(offset)
+    codes, scale, offset = _by_block(codes, scale, offset, block_size)
     if needs_gradient(codes, scale, offset):
         real: torch.Tensor = Dequantize.apply(codes.to(dtype), scale, offset)  # type: ignore[no-untyped-call]  # torch is untyped here
     else:
@@ -104,10 +102,7 @@ def quantize_dequantize(
     if not torch.compiler.is_compiling():
         check_scale(tensor.shape, scale.shape, block_size)
     dtype = compute_dtype(tensor.dtype, qmax - qmin)
-    real = in_dtype(tensor, dtype)
-    if block_size:
-        real = in_blocks(real, scale.shape, block_size)
-        scale, offset = per_block(scale), per_block(offset)
+    real, scale, offset = _by_block(in_dtype(tensor, dtype), scale, offset, block_size)
     if torch.onnx.is_in_onnx_export():  # the older exporter knows no arithmetic in place
         real = (
             _codes_for_export(real, scale, offset, qmin, qmax, zero_point_shift) + offset + zero_point_shift
@@ -179,10 +174,7 @@ def _codes(
     """Return codes in the float type they are computed in, in the tensor's shape."""
     check_scale(tensor.shape, scale.shape, block_size)
     dtype = compute_dtype(tensor.dtype, qmax - qmin)
-    real = tensor.to(dtype)
-    if block_size:
-        real = in_blocks(real, scale.shape, block_size)
-        scale, offset = per_block(scale), per_block(offset)
+    real, scale, offset = _by_block(tensor.to(dtype), scale, offset, block_size)
     if torch.onnx.is_in_onnx_export():
         codes = _codes_for_export(real, scale, offset, qmin, qmax)
     elif needs_gradient(real, scale, offset):
@@ -190,6 +182,15 @@ def _codes(
     else:
         codes = torch.div(real, scale.to(dtype)).round_().sub_(offset.to(dtype)).clamp_(qmin, qmax)
     return codes.reshape(tensor.shape)
+
+
+def _by_block(
+    tensor: torch.Tensor, scale: torch.Tensor, offset: torch.Tensor, block_size: BlockSize
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return the three so that they broadcast, in blocks where there are any."""
+    if not block_size:
+        return tensor, scale, offset
+    return in_blocks(tensor, scale.shape, block_size), per_block(scale), per_block(offset)
 
 
 def _codes_for_export(

@@ -30,8 +30,12 @@ def needs_gradient(*tensors: torch.Tensor) -> bool:
     """Whether autograd wants to know what becomes of any of the tensors; a trace is written in plain ops."""
     if not torch.is_grad_enabled():
         return False
-    is_tracing: bool = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]  # untyped there
-    return not is_tracing and any(tensor.requires_grad for tensor in tensors)
+    return not is_jit_traced() and any(tensor.requires_grad for tensor in tensors)
+
+
+def is_jit_traced() -> bool:
+    """Whether torch.jit.trace, or the older ONNX exporter, is writing down what runs."""
+    return bool(torch.jit.is_tracing())  # type: ignore[attr-defined, no-untyped-call]  # untyped there
 
 
 class QuantizeDequantize(torch.autograd.Function):

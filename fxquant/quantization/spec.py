@@ -56,16 +56,24 @@ class QuantizationSpec:
         Raises:
             QuantizerError: If the tensor does not have the channel axis.
         """
-        if self.channel_axis is None:
-            return ()
-        rank = len(tensor_shape)
-        if not -rank <= self.channel_axis < rank:
-            raise QuantizerError(f"A tensor of shape {tensor_shape} has no axis {self.channel_axis}.")
-        axis = self.channel_axis % rank
-        return tuple(size if index == axis else 1 for index, size in enumerate(tensor_shape))
+        return scale_shape(tensor_shape, self.channel_axis)
 
     def __str__(self) -> str:
         dtype = f"{'int' if self.signed else 'uint'}{self.bitwidth}"
         symmetry = "" if self.symmetric else " asymmetric"
         granularity = "" if self.channel_axis is None else f" axis {self.channel_axis}"
         return f"{dtype}{symmetry}{granularity}"
+
+
+def scale_shape(tensor_shape: tuple[int, ...], channel_axis: int | None) -> tuple[int, ...]:
+    """Return the shape of scale and offset for a channel axis of a tensor; () for None.
+
+    Raises:
+        QuantizerError: If the tensor does not have the axis.
+    """
+    if channel_axis is None:
+        return ()
+    rank = len(tensor_shape)
+    if not -rank <= channel_axis < rank:
+        raise QuantizerError(f"A tensor of shape {tensor_shape} has no axis {channel_axis}.")
+    return tuple(size if axis == channel_axis % rank else 1 for axis, size in enumerate(tensor_shape))

@@ -79,7 +79,7 @@ class QuantizedTensorBase(torch.Tensor):
         Raises:
             EncodingError: If there is no encoding.
         """
-        encoding: Any = self._present_encoding()
+        encoding = self._present_encoding()
         return self.quantize().as_subclass(torch.Tensor).to(encoding.dtype)
 
     def new_empty(self, *size: Any, **kwargs: Any) -> "QuantizedTensorBase":
@@ -106,9 +106,9 @@ class QuantizedTensorBase(torch.Tensor):
         with torch._C.DisableTorchFunctionSubclass():
             values = (*args, *kwargs.values())
             carriers = [value for value in values if isinstance(value, QuantizedTensorBase)]
-            versions = [_version(carrier) for carrier in carriers]
+            versions = [version_of(carrier) for carrier in carriers]
             result = func(*args, **kwargs)
-            written = [c for c, version in zip(carriers, versions, strict=True) if _version(c) != version]
+            written = [c for c, version in zip(carriers, versions, strict=True) if version_of(c) != version]
         if torch.compiler.is_compiling() or func in _UNTOUCHED:
             return result
         for carrier in written:
@@ -146,8 +146,8 @@ class DequantizedTensor(QuantizedTensorBase):
         return self
 
 
-def _version(tensor: torch.Tensor) -> int:
-    """Return how often a tensor was written; those of inference mode do not count it."""
+def version_of(tensor: torch.Tensor) -> int:
+    """Return how often a tensor was written in place; those of inference mode do not count it."""
     return 0 if tensor.is_inference() else tensor._version
 
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fxquant.errors import OptionError, QuantizerError
-from fxquant.export.atomic import write_atomically
 from fxquant.nn.module_encodings import import_into
 
 if TYPE_CHECKING:
@@ -43,16 +42,6 @@ def sim_encodings(sim: "QuantizationSimModel") -> dict[str, Any]:
         "param_encodings": parameters,
         "excluded_layers": sim.excluded_layers,
     }
-
-
-def save_encodings(document: Mapping[str, Any], path: Path) -> None:
-    """Write a document as JSON, whole or not at all."""
-    text = json.dumps(document, indent=1) + "\n"
-    write_atomically(path, lambda temporary: _write(text, temporary))
-
-
-def _write(text: str, path: Path) -> None:
-    path.write_text(text, encoding="utf-8")
 
 
 def load_into(

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 
-import torch
 from torch import fx, nn
 
 from fxquant.errors import OptionError
@@ -15,6 +14,7 @@ from fxquant.passes.hoist_quantizers import inputs_of
 from fxquant.quantization.affine import QuantizeDequantize
 from fxquant.quantization.encoding_analyzer import EncodingAnalyzer
 from fxquant.quantization.float import FloatQuantizeDequantize
+from fxquant.quantization.spec import scale_shape
 from fxquant.quantsim.config import SimConfig
 
 _WEIGHTED = ("Conv", "ConvTranspose", "Gemm")  # ops that a batch norm folds into
@@ -95,7 +95,10 @@ def _calls(gm: fx.GraphModule) -> dict[fx.Node, QuantizationMixin]:
 
 def _onnx(gm: fx.GraphModule, node: fx.Node) -> str:
     """Return the ONNX op of a call, the first of several; empty if there is none."""
-    op = op_of(gm, node)
+    return _onnx_of(op_of(gm, node))
+
+
+def _onnx_of(op: Op | None) -> str:
     return "" if op is None else op.onnx.split(",")[0]
 
 
@@ -227,7 +230,7 @@ def _keeps_grid(gm: fx.GraphModule, node: fx.Node) -> bool:
 def _place_parameters(
     module: QuantizationMixin, op: Op | None, config: SimConfig, defaults: Defaults
 ) -> None:
-    onnx = "" if op is None else op.onnx.split(",")[0]
+    onnx = _onnx_of(op)
     per_channel = config.op(onnx).per_channel_quantization
     for name in module.param_quantizers:
         parameter = module._parameters.get(name)
@@ -235,16 +238,10 @@ def _place_parameters(
         if parameter is None or name.startswith("bias") or not settings.is_quantized:
             continue
         axis = op.weight.channel_axis if per_channel and op is not None and op.weight is not None else None
-        shape = _scale_shape(parameter, axis if name == "weight" else None)
+        shape = scale_shape(tuple(parameter.shape), axis if name == "weight" and parameter.dim() else None)
         module.param_quantizers[name] = defaults.quantizer(
             shape, defaults.param_bits, bool(settings.is_symmetric)
         )
-
-
-def _scale_shape(parameter: torch.Tensor, axis: int | None) -> tuple[int, ...]:
-    if axis is None or parameter.dim() < 1:
-        return ()
-    return tuple(size if index == axis else 1 for index, size in enumerate(parameter.shape))
 
 
 def _can_share(producer: QuantizationMixin, value: fx.Node) -> bool:

@@ -1,7 +1,6 @@
 """export_sim: write a QuantizationSimModel through fxquant's own converter and exporter."""
 
 import copy
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import fx
 
+import fxquant.quantsim
 from fxquant.calibration import Signature
 from fxquant.errors import NotCalibratedError
 from fxquant.export import export_files
 from fxquant.export.atomic import write_atomically
 from fxquant.export.encodings import encodings_json
+from fxquant.export.files import write_json
 from fxquant.export.onnx_file import PRODUCER
 from fxquant.graph import ModelRecord, Report, Stage, get_record, set_record
 from fxquant.nn import QuantizationMixin
@@ -23,7 +24,7 @@ from fxquant.quantization import AffineEncoding
 from fxquant.quantization.affine import GroupedBlockQuantizeDequantize, QuantizeDequantize
 from fxquant.quantization.affine.grouped_encoding import GroupedBlockEncoding
 from fxquant.quantization.float import FloatQuantizeDequantize
-from fxquant.quantsim.encodings_file import save_encodings, sim_encodings
+from fxquant.quantsim.encodings_file import sim_encodings
 
 if TYPE_CHECKING:
     from fxquant.quantsim.sim_model import QuantizationSimModel
@@ -49,14 +50,15 @@ def export_sim(
     """
     example = Signature(sim.model).call(dummy_input)
     prepared, by_module = prepared_graph(sim), sim_encodings(sim)
-    version = sys.modules["fxquant.quantsim"].__dict__["encoding_version"]
+    version = fxquant.quantsim.encoding_version  # users set it there
     by_tensor = encodings_json(prepared, PRODUCER, version)  # before freezing: it forgets groups of blocks
     if export_model:
-        export_files(_frozen(prepared), path / f"{prefix}.onnx", example, version)
+        export_files(_frozen(prepared), path / f"{prefix}.onnx", example, by_tensor)
         original = sim.get_original_model()
         write_atomically(path / f"{prefix}.pth", lambda temporary: torch.save(original, temporary))
-    save_encodings(by_tensor, path / f"{prefix}.encodings")
-    save_encodings(by_module, path / f"{prefix}_torch.encodings")
+    else:
+        write_json(by_tensor, path / f"{prefix}.encodings")
+    write_json(by_module, path / f"{prefix}_torch.encodings")
 
 
 def prepared_graph(sim: "QuantizationSimModel") -> fx.GraphModule:

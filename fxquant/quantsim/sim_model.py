@@ -10,14 +10,17 @@ import torch
 from torch import fx, nn
 
 from fxquant.errors import OptionError
+from fxquant.export.atomic import write_atomically
+from fxquant.export.files import write_json
 from fxquant.graph import Report
 from fxquant.graph.annotations import restore_annotations, save_annotations
+from fxquant.graph.edit import set_module
 from fxquant.nn import QuantizationMixin
 from fxquant.nn import compute_encodings as compute_module_encodings
 from fxquant.quantization import QuantizerBase
 from fxquant.quantization.encoding_analyzer import PercentileEncodingAnalyzer
 from fxquant.quantsim.config import load_config
-from fxquant.quantsim.encodings_file import load_into, save_encodings, sim_encodings
+from fxquant.quantsim.encodings_file import load_into, sim_encodings
 from fxquant.quantsim.placement import Defaults, QuantizationDataType, place_quantizers
 from fxquant.quantsim.schemes import QuantScheme, analyzer_of
 from fxquant.quantsim.sim_export import export_sim
@@ -132,7 +135,7 @@ class QuantizationSimModel:
 
     def save_encodings_to_json(self, path: str | Path, filename_prefix: str) -> None:
         """Write the encodings by module, as ``load_encodings`` reads them, to <path>/<prefix>.json."""
-        save_encodings(sim_encodings(self), Path(path) / f"{filename_prefix}.json")
+        write_json(sim_encodings(self), Path(path) / f"{filename_prefix}.json")
 
     def load_encodings(
         self,
@@ -225,8 +228,7 @@ class QuantizationSimModel:
         original = copy.deepcopy(self.model)
         for name, module in list(original.named_modules()):
             if isinstance(module, QuantizationMixin) and name:
-                parent, _, own = name.rpartition(".")
-                setattr(original.get_submodule(parent), own, module.get_original_module())
+                set_module(original, name, module.get_original_module())
         return original
 
     def __getstate__(self) -> dict[str, Any]:
@@ -252,9 +254,12 @@ class QuantizationSimModel:
 
 
 def save_checkpoint(sim: QuantizationSimModel, file_path: str | Path) -> None:
-    """Write a simulation as a pickle, quantizers and ranges included."""
-    with open(file_path, "wb") as file:
-        torch.save(sim, file)
+    """Write a simulation as a pickle, quantizers and ranges included; whole or not at all.
+
+    Raises:
+        ExportError: If it cannot be written.
+    """
+    write_atomically(Path(file_path), lambda temporary: torch.save(sim, temporary))
 
 
 def load_checkpoint(file_path: str | Path) -> QuantizationSimModel:

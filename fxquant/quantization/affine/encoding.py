@@ -5,14 +5,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch.nn import functional as F
 
 from fxquant.errors import OptionError, QuantizerError
 from fxquant.quantization import functional
 from fxquant.quantization.affine.encoding_dict import affine_from_dict, affine_to_dict
 from fxquant.quantization.affine.grid import GridMixin, bind, integer_grid
 from fxquant.quantization.base.encoding import EncodingBase
-from fxquant.quantization.blocks import concrete_block_size
 
 _TAIL = ("symmetry", "block_size", "zero_point_shift")
 _FORMS = (("qmin", "qmax", *_TAIL), ("bitwidth", "signed", *_TAIL))
@@ -160,30 +158,9 @@ class AffineEncoding(GridMixin, EncodingBase):
             scaled.offset = -self.qmin - self.qmax - self.offset - 2 * self.zero_point_shift
         return scaled
 
-    def rows(self, shape: torch.Size, index: torch.Tensor) -> "AffineEncoding":
-        picked = self.map_tensors(torch.clone)
-        if self.scale.dim() == 0:
-            return picked
-        scale, offset = (t.reshape((1,) * (2 - t.dim()) + t.shape) for t in (self.scale, self.offset))
-        blocks = concrete_block_size(shape, scale.shape, self.block_size or ())
-        if scale.shape[0] > 1:
-            picked.scale, picked.offset = (F.embedding(index // blocks[0], t) for t in (scale, offset))
-        else:
-            lead = (1,) * index.dim()
-            picked.scale, picked.offset = (t.reshape(*lead, -1) for t in (scale, offset))
-        if self.block_size is not None:
-            picked.block_size = (*([-1] * index.dim()), blocks[1])
-        return picked
-
     def to_qnn_encoding_dict(
         self, encoding_version: str | None = None, shape: Sequence[int] | None = None
     ) -> dict[str, Any] | list[dict[str, Any]]:
-        """Return the entry of an encodings file: a dict, for 0.6.1 a list of them, one per scale.
-
-        Args:
-            encoding_version: "0.6.1", "1.0.0", "2.0.0" or "2.1.0".
-            shape: Shape of the encoded tensor; only blocks of size -1 need it.
-        """
         return affine_to_dict(self, encoding_version, shape)
 
     @classmethod

@@ -9,6 +9,7 @@ from fxquant.errors import QuantizerError
 from fxquant.quantization import functional
 from fxquant.quantization.affine.encoding import AffineEncoding
 from fxquant.quantization.base import QuantizerBase
+from fxquant.quantization.base.quantizer import plain_tensor
 
 
 class _Frozen(QuantizerBase):
@@ -65,10 +66,14 @@ class FrozenQuantizeDequantize(_Frozen):
         Raises:
             QuantizerError: If the scale does not fit the tensor.
         """
-        if type(input) is not torch.Tensor and not torch.compiler.is_compiling():
-            input = input.as_subclass(torch.Tensor)
         return functional.quantize_dequantize(
-            input, self.scale, self.offset, self.qmin, self.qmax, self.block_size, self.zero_point_shift
+            plain_tensor(input),
+            self.scale,
+            self.offset,
+            self.qmin,
+            self.qmax,
+            self.block_size,
+            self.zero_point_shift,
         )
 
     def _quantized(self, input: torch.Tensor, encoding: AffineEncoding) -> torch.Tensor:

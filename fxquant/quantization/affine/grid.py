@@ -3,8 +3,7 @@
 from typing import Any
 
 from fxquant.errors import OptionError, QuantizerError
-
-MAX_BITWIDTH = 32
+from fxquant.quantization.spec import MAX_BITWIDTH
 
 
 def integer_grid(bitwidth: int, signed: bool) -> tuple[int, int]:

@@ -43,6 +43,8 @@ class GroupedBlockQuantizeDequantize(QuantizeDequantize):
             one, or symmetric is False.
     """
 
+    encoding_class = GroupedBlockEncoding
+
     def __init__(
         self,
         shape: tuple[int, ...] | int,
@@ -98,20 +100,15 @@ class GroupedBlockQuantizeDequantize(QuantizeDequantize):
             )
 
     @classmethod
-    def from_encodings(cls, encodings: AffineEncoding) -> Self:
-        if not isinstance(encodings, GroupedBlockEncoding):
-            raise TypeError(f"Expected {GroupedBlockEncoding}; got {type(encodings)}.")
-        quantizer = cls(
-            tuple(encodings.scale.shape),
-            encodings.bitwidth,
-            encodings.symmetry,
-            encodings.decompressed_bw,
-            block_size=encodings.block_size,
-            block_grouping=encodings.block_grouping,
+    def _on_grid_of(cls, encoding: Any) -> Self:
+        return cls(
+            tuple(encoding.scale.shape),
+            encoding.bitwidth,
+            encoding.symmetry,
+            encoding.decompressed_bw,
+            block_size=encoding.block_size,
+            block_grouping=encoding.block_grouping,
         )
-        quantizer.to(encodings.scale.device)
-        quantizer.set_range(encodings.min, encodings.max)
-        return quantizer
 
     def get_per_channel_scale(self, dtype: torch.dtype | None = None) -> torch.Tensor | None:
         """Return the scale of each group of blocks; None before calibration."""

@@ -9,6 +9,7 @@ from fxquant.errors import QuantizerError
 from fxquant.quantization import functional
 from fxquant.quantization.affine.encoding import AffineEncoding, as_block_size
 from fxquant.quantization.affine.encoding_dict import affine_from_dict
+from fxquant.quantization.base.encoding import EncodingBase
 
 
 class GroupedBlockEncoding(AffineEncoding):
@@ -83,7 +84,7 @@ class GroupedBlockEncoding(AffineEncoding):
             scaled.per_channel_scale = self.per_channel_scale * abs(factor)
         return scaled  # type: ignore[no-any-return]  # of this class
 
-    def rows(self, shape: torch.Size, index: torch.Tensor) -> AffineEncoding:
+    def rows(self, shape: torch.Size, index: torch.Tensor) -> EncodingBase:
         """Return a plain encoding: picked rows are no longer in the groups they were in."""
         return AffineEncoding(
             self.scale,

@@ -13,9 +13,9 @@ from fxquant.quantization.affine.encoding_dict import affine_from_dict
 from fxquant.quantization.affine.grid import GridMixin, bind, integer_grid
 from fxquant.quantization.affine.parametrization import MIN_MAX, SCALE_OFFSET, holder_of
 from fxquant.quantization.base import EncodingBase, QuantizerBase
-from fxquant.quantization.base.quantizer import warn_of_extremes
-from fxquant.quantization.blocks import is_expandable
+from fxquant.quantization.base.quantizer import check_analyzer_shape, warn_of_extremes
 from fxquant.quantization.encoding_analyzer import EncodingAnalyzer, MinMaxEncodingAnalyzer
+from fxquant.quantization.gradients import is_jit_traced
 from fxquant.quantization.spec import QuantizationSpec
 
 _TAIL = ("symmetric", "encoding_analyzer", "block_size", "zero_point_shift")
@@ -48,6 +48,7 @@ class AffineQuantizerBase(GridMixin, QuantizerBase):
     """
 
     encoding_analyzer: EncodingAnalyzer
+    encoding_class: ClassVar[type[AffineEncoding]] = AffineEncoding
     has_codes: ClassVar[bool] = False  # whether it reads or gives codes, which a shifted grid has not
 
     def __init__(self, shape: tuple[int, ...] | int, *args: Any, **kwargs: Any) -> None:
@@ -65,12 +66,7 @@ class AffineQuantizerBase(GridMixin, QuantizerBase):
             raise QuantizerError(f"{type(self).__name__} has no codes on a grid with a zero-point shift.")
         analyzer = values.get("encoding_analyzer")
         self.encoding_analyzer = analyzer or MinMaxEncodingAnalyzer(self.shape, self.block_size)
-        if not is_expandable(self.encoding_analyzer.shape, self.shape):
-            raise QuantizerError(
-                f"Encoding analyzer of shape {self.encoding_analyzer.shape} is incompatible with "
-                f"quantizer of shape {self.shape}.",
-                remedy="Give both the same shape.",
-            )
+        check_analyzer_shape(self.encoding_analyzer, self.shape)
         self._parametrization = MIN_MAX
         MIN_MAX.register(self)
         self._overwrite_allowed = {"min": True, "max": True}
@@ -92,19 +88,24 @@ class AffineQuantizerBase(GridMixin, QuantizerBase):
 
     @classmethod
     def from_encodings(cls, encodings: AffineEncoding) -> Self:
-        if not isinstance(encodings, AffineEncoding):
-            raise TypeError(f"Expected {AffineEncoding}; got {type(encodings)}.")
-        quantizer = cls(
-            tuple(encodings.scale.shape),
-            encodings.qmin,
-            encodings.qmax,
-            encodings.symmetry,
-            block_size=encodings.block_size,
-            zero_point_shift=encodings.zero_point_shift,
-        )
+        if not isinstance(encodings, cls.encoding_class):
+            raise TypeError(f"Expected {cls.encoding_class}; got {type(encodings)}.")
+        quantizer = cls._on_grid_of(encodings)
         quantizer.to(encodings.scale.device)
         quantizer.set_range(encodings.min, encodings.max)
         return quantizer
+
+    @classmethod
+    def _on_grid_of(cls, encoding: Any) -> Self:
+        """Make a quantizer with the shape and grid of an encoding, and no range yet."""
+        return cls(
+            tuple(encoding.scale.shape),
+            encoding.qmin,
+            encoding.qmax,
+            encoding.symmetry,
+            block_size=encoding.block_size,
+            zero_point_shift=encoding.zero_point_shift,
+        )
 
     def set_range(self, min: torch.Tensor | float | None, max: torch.Tensor | float | None) -> None:
         """Write the range, each end of shape ``shape`` or a number; None leaves that end as it is.
@@ -252,8 +253,7 @@ class AffineQuantizerBase(GridMixin, QuantizerBase):
         if torch.is_grad_enabled() or self.shape or self.returns_encoding or torch.compiler.is_compiling():
             return super()._encoding_for(input)
         numbers = [p for p in self._parameters.values() if p is not None]
-        is_traced = torch._C._get_tracing_state() is not None
-        if self._pristine or is_traced or input.device.type != "cpu":
+        if self._pristine or is_jit_traced() or input.device.type != "cpu":
             return super()._encoding_for(input)
         state = (*(p.item() for p in numbers), self.qmin, self.qmax, self._symmetric, self.zero_point_shift)
         if self._derived is None or self._derived[0] != state:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.nn import functional as F
 from typing_extensions import Self
 
 from fxquant.errors import QuantizerError
@@ -42,6 +43,11 @@ class EncodingBase(ABC):
     def bitwidth(self) -> int:
         """Bits of one code."""
 
+    @property
+    @abstractmethod
+    def dtype(self) -> torch.dtype:
+        """Type to hold codes in."""
+
     @abstractmethod
     def quantize(self, input: torch.Tensor) -> torch.Tensor:
         """Return the codes of a real tensor, in its float type."""
@@ -53,6 +59,21 @@ class EncodingBase(ABC):
     @abstractmethod
     def quantize_dequantize(self, input: torch.Tensor) -> torch.Tensor:
         """Return the nearest real values on the grid, in the tensor's float type."""
+
+    @abstractmethod
+    def to_qnn_encoding_dict(
+        self, encoding_version: str | None = None, shape: Sequence[int] | None = None
+    ) -> dict[str, Any] | list[dict[str, Any]]:
+        """Return the entry of an encodings file: a dict, for 0.6.1 a list of them, one per scale.
+
+        Args:
+            encoding_version: "0.6.1", "1.0.0", "2.0.0" or "2.1.0".
+            shape: Shape of the encoded tensor; only blocks of size -1 need it.
+
+        Raises:
+            OptionError: If there is no such version.
+            QuantizerError: If the version cannot say what the encoding says.
+        """
 
     @property
     def granularity(self) -> str:
@@ -91,14 +112,28 @@ class EncodingBase(ABC):
         """Return the encoding of ``factor`` times what this one encodes; None if there is none."""
         return None
 
-    def rows(self, shape: torch.Size, index: torch.Tensor) -> "EncodingBase | None":
-        """Return the encoding of a table's rows picked by index; None if there is none.
+    def rows(self, shape: torch.Size, index: torch.Tensor) -> "EncodingBase":
+        """Return the encoding of a table's rows picked by index.
 
         Args:
             shape: Shape of the table, [rows, columns].
             index: Integers of any shape; the rows have shape [*index.shape, columns].
         """
-        return None
+        if self.scale.dim() == 0:
+            return self.map_tensors(torch.clone)
+        counts = (1,) * (2 - self.scale.dim()) + self.scale.shape
+        blocks = concrete_block_size(shape, counts, self.block_size or ())
+
+        def pick(numbers: torch.Tensor) -> torch.Tensor:
+            table = numbers.reshape(counts)
+            if counts[0] > 1:
+                return F.embedding(index // blocks[0], table)
+            return table.reshape(*(1,) * index.dim(), -1)
+
+        picked = self.map_tensors(pick)
+        if self.block_size is not None:
+            picked.block_size = (*([-1] * index.dim()), blocks[1])
+        return picked
 
     def axes(self, shape: torch.Size | tuple[int, ...]) -> tuple[int | None, int | None]:
         """Return the channel axis and the block axis, counted from the last; None for one that is not there.

@@ -12,8 +12,9 @@ from typing_extensions import Self
 
 from fxquant.errors import NotCalibratedError, QuantizerError
 from fxquant.quantization.base.encoding import EncodingBase
+from fxquant.quantization.blocks import is_expandable
 from fxquant.quantization.encoding_analyzer import EncodingAnalyzer
-from fxquant.quantization.tensor import DequantizedTensor, QuantizedTensorBase
+from fxquant.quantization.tensor import DequantizedTensor, QuantizedTensorBase, version_of
 
 
 class QuantizerBase(ABC, nn.Module):
@@ -46,8 +47,7 @@ class QuantizerBase(ABC, nn.Module):
             NotCalibratedError: If the quantizer has no range and the tensor is not empty.
             QuantizerError: If the range does not fit the tensor.
         """
-        if type(input) is not torch.Tensor and not torch.compiler.is_compiling():
-            input = input.as_subclass(torch.Tensor)  # plain tensors run ops faster
+        input = plain_tensor(input)
         if not input.is_floating_point() and not self.takes_integers:
             return input
         if self._observes and self.encoding_analyzer is not None and input.numel() > 0:
@@ -86,8 +86,9 @@ class QuantizerBase(ABC, nn.Module):
 
     def get_legacy_encodings(self) -> list[dict[str, Any]] | None:
         """Return the encoding as entries of an encodings file of version 0.6.1; None while there is none."""
-        encoding: Any = self.get_encodings()
-        return None if encoding is None else encoding.to_qnn_encoding_dict("0.6.1")
+        encoding = self.get_encodings()
+        entries: Any = None if encoding is None else encoding.to_qnn_encoding_dict("0.6.1")
+        return entries  # type: ignore[no-any-return]  # a list in this version
 
     def compute_encodings(self) -> contextlib.AbstractContextManager[None]:
         """Observe every input inside the context, and set the range on a clean exit, if anything was seen.
@@ -215,11 +216,11 @@ class QuantizerBase(ABC, nn.Module):
         return [
             name
             for name, (parameter, version) in self._pristine.items()
-            if getattr(self, name) is parameter and _version(parameter) == version
+            if getattr(self, name) is parameter and version_of(parameter) == version
         ]
 
     def _mark_pristine(self, names: Iterable[str]) -> None:
-        marks = {name: (getattr(self, name), _version(getattr(self, name))) for name in names}
+        marks = {name: (getattr(self, name), version_of(getattr(self, name))) for name in names}
         self._pristine = {**self._pristine, **marks}
 
     def _remark(self, unset: Iterable[str]) -> None:
@@ -265,6 +266,25 @@ class QuantizerBase(ABC, nn.Module):
         self._remark(unset)
 
 
+def plain_tensor(tensor: torch.Tensor) -> torch.Tensor:
+    """Return a tensor of whatever class as torch.Tensor, which runs ops faster."""
+    if type(tensor) is torch.Tensor or torch.compiler.is_compiling():
+        return tensor
+    return tensor.as_subclass(torch.Tensor)
+
+
+def check_analyzer_shape(analyzer: EncodingAnalyzer, shape: tuple[int, ...]) -> None:
+    """Check that an analyzer's ranges fit a quantizer.
+
+    Raises:
+        QuantizerError: If they cannot be expanded to its shape.
+    """
+    if not is_expandable(analyzer.shape, shape):
+        raise QuantizerError(
+            f"Encoding analyzer of shape {analyzer.shape} is incompatible with quantizer of shape {shape}."
+        )
+
+
 def warn_of_extremes(observed: tuple[torch.Tensor, torch.Tensor] | None) -> None:
     """Warn where values were seen that are not finite, or within 5 % of the largest float of their type."""
     if observed is None:
@@ -273,14 +293,8 @@ def warn_of_extremes(observed: tuple[torch.Tensor, torch.Tensor] | None) -> None
     extreme = 0.95 * torch.finfo(bounds.dtype).max
     if bounds.max().item() < extreme:  # which NaN is not
         return
-    is_finite = bounds.isfinite()
     skew = "values detected within input! This may skew the associated encodings"
-    if not bool(is_finite.all()):
+    if not bool(bounds.isfinite().all()):
         warnings.warn(f"Infinite or NaN {skew}", stacklevel=4)
-    if bool((is_finite & (bounds >= extreme)).any()):
+    if bool((bounds.isfinite() & (bounds >= extreme)).any()):
         warnings.warn(f"Extreme {skew}", stacklevel=4)
-
-
-def _version(parameter: torch.Tensor) -> int:
-    """Return how often a parameter was written in place; tensors of inference mode do not count it."""
-    return 0 if parameter.is_inference() else parameter._version

@@ -4,12 +4,10 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.nn import functional as F
 from typing_extensions import Self
 
 from fxquant.errors import OptionError
 from fxquant.quantization.base import EncodingBase
-from fxquant.quantization.blocks import concrete_block_size
 from fxquant.quantization.float import functional
 from fxquant.quantization.float.encoding_dict import float_from_dict, float_to_dict
 from fxquant.quantization.float.float_type import FloatType
@@ -106,32 +104,9 @@ class FloatEncoding(TypeFieldsMixin, EncodingBase):
         """Return the encoding of ``factor`` times what this one encodes; a float grid is symmetric."""
         return self.map_tensors(lambda scale: scale * abs(factor))
 
-    def rows(self, shape: torch.Size, index: torch.Tensor) -> Self:
-        if self.scale.dim() == 0:
-            return self.map_tensors(torch.clone)
-        table = self.scale.reshape((1,) * (2 - self.scale.dim()) + self.scale.shape)
-        blocks = concrete_block_size(shape, table.shape, self.block_size or ())
-        if table.shape[0] > 1:
-            picked = self.map_tensors(lambda _: F.embedding(index // blocks[0], table))
-        else:
-            picked = self.map_tensors(lambda _: table.reshape(*(1,) * index.dim(), -1))
-        if self.block_size is not None:
-            picked.block_size = (*([-1] * index.dim()), blocks[1])
-        return picked
-
     def to_qnn_encoding_dict(
         self, encoding_version: str | None = None, shape: Sequence[int] | None = None
     ) -> dict[str, Any] | list[dict[str, Any]]:
-        """Return the entry of an encodings file: a dict, for 0.6.1 a list of one.
-
-        Args:
-            encoding_version: "0.6.1", "1.0.0", "2.0.0" or "2.1.0".
-            shape: Shape of the encoded tensor; only blocks of size -1 need it.
-
-        Raises:
-            OptionError: If there is no such version.
-            QuantizerError: If the version cannot say what the encoding says.
-        """
         return float_to_dict(self, encoding_version, shape)
 
     @classmethod

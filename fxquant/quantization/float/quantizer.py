@@ -8,8 +8,7 @@ from typing_extensions import Self
 
 from fxquant.errors import QuantizerError
 from fxquant.quantization.base import QuantizerBase
-from fxquant.quantization.base.quantizer import warn_of_extremes
-from fxquant.quantization.blocks import is_expandable
+from fxquant.quantization.base.quantizer import check_analyzer_shape, warn_of_extremes
 from fxquant.quantization.encoding_analyzer import EncodingAnalyzer, MinMaxEncodingAnalyzer
 from fxquant.quantization.float.encoding import FloatEncoding
 from fxquant.quantization.float.float_type import FLOAT16, FloatType
@@ -75,12 +74,8 @@ class FloatQuantizeDequantize(TypeFieldsMixin, QuantizerBase):
         self.block_size = _sizes(block_size)
         if encoding_analyzer is None:
             encoding_analyzer = self._default_analyzer()
-        elif not is_expandable(encoding_analyzer.shape, self.shape):
-            raise QuantizerError(
-                f"Encoding analyzer of shape {encoding_analyzer.shape} is incompatible with quantizer of "
-                f"shape {self.shape}.",
-                remedy="Give both the same shape.",
-            )
+        else:
+            check_analyzer_shape(encoding_analyzer, self.shape)
         self.encoding_analyzer = encoding_analyzer
         self.register_buffer("maxval", torch.full(self.shape, self._float_type.max))
         self._mark_pristine(["maxval"])
@@ -102,14 +97,6 @@ class FloatQuantizeDequantize(TypeFieldsMixin, QuantizerBase):
         if not encodings.has_unit_scale:
             quantizer.maxval.copy_(encodings.maxval.detach())
         return quantizer
-
-    def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """Quantize a float tensor; inside ``compute_encodings`` observe it first. Others return as they are.
-
-        Raises:
-            QuantizerError: If the scale does not fit the tensor.
-        """
-        return super().forward(input) if input.is_floating_point() else input
 
     def is_initialized(self) -> bool:
         """Whether there is a scale: always."""
