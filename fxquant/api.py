@@ -11,10 +11,27 @@ import torch
 from torch import fx, nn
 
 from fxquant.analysis import ParityReport, compare
-from fxquant.calibration import Signature, calibrate_graph, given_inputs, uncalibrated_layers
+from fxquant.calibration import (
+    Signature,
+    calibrate_graph,
+    example_call,
+    peek,
+    uncalibrated_layers,
+    without_label,
+)
 from fxquant.errors import ModelTypeError, NotCalibratedError, OptionError, unknown_option
 from fxquant.export import ExportedFiles, export_files
-from fxquant.graph import ModelRecord, Report, Stage, capture, get_record, has_record, set_record
+from fxquant.graph import (
+    ModelRecord,
+    Report,
+    Stage,
+    capture,
+    capture_notes,
+    coverage_of,
+    get_record,
+    has_record,
+    set_record,
+)
 from fxquant.passes import Pass, Pipeline, convert_pipeline, parse, prepare_pipeline
 from fxquant.targets import get_target
 
@@ -25,7 +42,7 @@ METHODS = ("minmax",)
 
 
 def prepare(
-    model: nn.Module,
+    model: nn.Module | torch.export.ExportedProgram,
     example_inputs: object = None,
     target: str = "tensorrt",
     config: Pipeline | str | None = None,
@@ -37,19 +54,24 @@ def prepare(
     have no range before ``calibrate``.
 
     Args:
-        model: Any nn.Module whose forward can be traced symbolically; it is not modified.
-        example_inputs: A tensor, a tuple of positional or a dict of keyword arguments that export may trace
-            the model with; None to take the first calibration batch. Optional inputs that are not among
-            them are fixed to their defaults.
+        model: Any nn.Module, fx.GraphModule or torch.export.ExportedProgram; it is not modified.
+        example_inputs: A tensor, a tuple of positional or a dict of keyword arguments that the model runs
+            with. The model is recorded on them, which succeeds on any forward that runs; optional inputs
+            that are not among them are fixed to their defaults. None for a forward that torch.fx can trace
+            symbolically.
         target: Name of the target: "tensorrt" or "onnxruntime".
         config: The passes to run instead of the target's own, as a Pipeline or its text.
         after_pass: Called with each pass and the graph after it, to print or check.
 
     Raises:
         ModelTypeError: If model is not an nn.Module.
-        CaptureError: If its forward cannot be traced; names the layer and the line.
+        CaptureError: If it fails on the example inputs; without them, if its forward cannot be traced: names
+            the layer and the line.
         OptionError: If target or config does not exist.
         BatchError: If example_inputs do not fit the model.
+
+    ``fxquant.report(prepared)`` tells what was quantized and what was not, which layers had to stay whole,
+    and which values the capture fixed. Those are checked when the model runs: a GuardError names the value.
     """
     pipeline = prepare_pipeline(get_target(target)) if config is None else config
     pipeline = (parse(pipeline) if isinstance(pipeline, str) else pipeline).for_target(target)
@@ -57,15 +79,16 @@ def prepare(
         raise ModelTypeError(
             "The model is prepared or quantized already.", remedy="Pass the float model it was made from."
         )
-    gm = capture(model, given_inputs(model, example_inputs))
-    example = None if example_inputs is None else Signature(gm).call(example_inputs)
+    example = None if example_inputs is None else example_call(model, example_inputs)
+    gm = capture(model, example)
     done = Report()
     pipeline.run(gm, done, after_pass)
+    done.capture, done.coverage = capture_notes(gm), coverage_of(gm)
     record = ModelRecord(
         stage=Stage.PREPARED, target=target, pipeline=str(pipeline), report=done, example=example
     )
     set_record(gm, record)
-    log.info("prepared for %s: %s tensors quantized", target, len(done.applied("insert-quantizers")))
+    log.info("prepared for %s: %s", target, done)
     return gm
 
 
@@ -110,7 +133,7 @@ def convert(prepared: fx.GraphModule) -> fx.GraphModule:
             remedy="Call fxquant.calibrate(prepared, batches) first, with data that reaches these layers.",
         )
     gm = copy.deepcopy(prepared)
-    done = Report(list(record.report.sites))
+    done = replace(record.report, sites=list(record.report.sites))
     convert_pipeline(get_target(record.target)).run(gm, done)
     set_record(gm, replace(record, stage=Stage.QUANTIZED, report=done))
     return gm
@@ -215,8 +238,9 @@ def quantize(
         raise OptionError(
             "max_drop needs a score to measure.", remedy="Pass evaluate=..., a function of a model."
         )
-    prepared = prepare(model, target=target)
-    calibrate(prepared, batches)
+    first, every = peek(batches)
+    prepared = prepare(model, without_label(model, first), target=target)
+    calibrate(prepared, every)
     quantized = convert(prepared)
     with torch.no_grad():
         float_score = None if evaluate is None else float(evaluate(copy.deepcopy(model).eval()))

@@ -16,6 +16,7 @@ from rich.table import Table
 from torch import fx, nn
 
 from fxquant.api import calibrate, convert, export, prepare, report, verify
+from fxquant.calibration import without_label
 from fxquant.errors import BatchError, FxQuantError, ModelTypeError, unknown_option
 from fxquant.graph import Report, capture, graph_text
 from fxquant.ops import TABLE
@@ -65,7 +66,8 @@ def main(verbose: int) -> None:
 def quantize(model: str, batches: Path, target: str, out: Path, batch_size: int) -> None:
     """Quantize MODEL on BATCHES, an .npz file with one array per input; write and verify the files."""
     data = _load_batches(batches, batch_size)
-    prepared = prepare(_load_model(model), target=target)
+    loaded = _load_model(model)
+    prepared = prepare(loaded, without_label(loaded, data[0]) if data else None, target=target)
     calibrate(prepared, data)
     quantized = convert(prepared)
     files = export(quantized, out)

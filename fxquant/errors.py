@@ -34,6 +34,10 @@ class CaptureError(FxQuantError, RuntimeError):
     """The model's forward could not be captured as a graph."""
 
 
+class GuardError(FxQuantError, RuntimeError):
+    """A captured graph runs on inputs that differ in what the capture had to fix."""
+
+
 class GraphError(FxQuantError, RuntimeError):
     """A graph breaks the rules that every pass relies on."""
 

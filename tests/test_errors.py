@@ -13,6 +13,7 @@ BUILT_INS = {
     "OptionError": ValueError,
     "CaptureError": RuntimeError,
     "GraphError": RuntimeError,
+    "GuardError": RuntimeError,
     "BatchError": ValueError,
     "NonFiniteError": ValueError,
     "NotCalibratedError": RuntimeError,

@@ -145,10 +145,14 @@ def test_prepared_model_is_refused_by_prepare():
         fxquant.prepare(fxquant.prepare(Net()))
 
 
-@pytest.mark.filterwarnings("ignore:`torch.nn.utils.weight_norm` is deprecated")
+class RefusesCopies(nn.Linear):
+    def __deepcopy__(self, memo):
+        raise TypeError("one of a kind")
+
+
 def test_model_that_cannot_be_copied_is_refused():
-    with pytest.raises(ModelTypeError, match="cannot be copied"):
-        fxquant.prepare(nn.utils.weight_norm(nn.Linear(2, 2)))
+    with pytest.raises(ModelTypeError, match="cannot be copied: one of a kind"):
+        fxquant.prepare(RefusesCopies(2, 2))
 
 
 def test_batches_that_cannot_be_iterated_are_refused():

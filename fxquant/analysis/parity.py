@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import torch
 from torch import fx
-from torch.utils import _pytree as pytree
 
 from fxquant.calibration import Signature, calls_of
 from fxquant.errors import BatchError
-from fxquant.graph import Example
+from fxquant.graph import Example, graphs_of
 from fxquant.graph.annotations import TENSOR, layer_of
+from fxquant.graph.nested import interpreted
+from fxquant.graph.structure import named_tensors, tensors_in
 from fxquant.quantization.affine import FrozenQuantizeDequantize
 from fxquant.runtimes import OnnxRuntime
 
@@ -140,7 +141,8 @@ def compare(gm: fx.GraphModule, path: Path, batches: object) -> ParityReport:
             codes = exposed.run(feeds)
             for feeds_runtime in (True, False):
                 interpreter = _ParityInterpreter(gm, sites, codes, feeds_runtime=feeds_runtime)
-                result = interpreter.run(*signature.bind(example).values(), enable_io_processing=False)
+                with interpreted(gm, interpreter.below):
+                    result = interpreter.run(*signature.bind(example).values(), enable_io_processing=False)
             _compare_outputs(outputs, result, deployed.run(feeds))
     if not any(output.samples for output in outputs):
         raise BatchError("The data holds no batch.", remedy="Pass a list or DataLoader that is not used up.")
@@ -165,6 +167,10 @@ class _ParityInterpreter(fx.Interpreter):
         self._codes = codes
         self._feeds_runtime = feeds_runtime
 
+    def below(self, graph: fx.GraphModule) -> "_ParityInterpreter":
+        """Return what runs a graph that an opaque layer calls."""
+        return _ParityInterpreter(graph, self._sites, self._codes, feeds_runtime=self._feeds_runtime)
+
     def run_node(self, n: fx.Node) -> Any:
         parity = self._sites.get(n)
         if parity is None:
@@ -188,22 +194,21 @@ class _ParityInterpreter(fx.Interpreter):
 def _sites(gm: fx.GraphModule) -> dict[fx.Node, TensorParity]:
     return {
         node: TensorParity(name=str(node.meta.get(TENSOR, node.name)), layer=layer_of(node))
-        for node in gm.graph.nodes
-        if node.op == "call_module"
-        and isinstance(gm.get_submodule(str(node.target)), FrozenQuantizeDequantize)
+        for graph in graphs_of(gm)
+        for node in graph.graph.find_nodes(op="call_module")
+        if isinstance(graph.get_submodule(str(node.target)), FrozenQuantizeDequantize)
     }
 
 
 def _feeds(signature: Signature, example: Example) -> dict[str, np.ndarray]:
-    values = signature.bind(example).items()
-    return {name: value.detach().cpu().numpy() for name, value in values if isinstance(value, torch.Tensor)}
+    tensors = named_tensors(signature.bind(example))
+    return {name: tensor.detach().cpu().numpy() for name, tensor in tensors.items()}
 
 
 def _compare_outputs(
     outputs: Iterable[OutputParity], simulated: object, deployed: dict[str, np.ndarray]
 ) -> None:
-    leaves = [torch.as_tensor(leaf) for leaf in pytree.tree_leaves(simulated) if leaf is not None]
-    for output, leaf in zip(outputs, leaves, strict=True):
+    for output, leaf in zip(outputs, tensors_in(simulated), strict=True):
         ours, theirs = leaf.double().cpu(), torch.from_numpy(deployed[output.name]).double()
         is_same = (ours == theirs) | (ours.isnan() & theirs.isnan())
         difference = torch.where(is_same, 0.0, (ours - theirs).abs()).nan_to_num(nan=float("inf"))

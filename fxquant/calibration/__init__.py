@@ -1,6 +1,6 @@
 """Calibration: data runs through the float model, quantizers find their ranges."""
 
-from fxquant.calibration.batches import Signature, calls_of, given_inputs
+from fxquant.calibration.batches import Signature, calls_of, example_call, peek, without_label
 from fxquant.calibration.calibrate import calibrate_graph, uncalibrated_layers
 from fxquant.calibration.interpreter import CalibrationInterpreter
 
@@ -9,6 +9,8 @@ __all__ = [
     "Signature",
     "calibrate_graph",
     "calls_of",
-    "given_inputs",
+    "example_call",
+    "peek",
     "uncalibrated_layers",
+    "without_label",
 ]

@@ -18,13 +18,14 @@ from fxquant.calibration.interpreter import (
     weight_sites,
 )
 from fxquant.errors import BatchError, NonFiniteError
-from fxquant.graph import Example, Stage, get_record, set_record
-from fxquant.graph.annotations import TENSOR
+from fxquant.graph import Example, Site, Stage, get_record, graphs_of, set_record
+from fxquant.graph.annotations import TENSOR, layer_of
 from fxquant.graph.edit import bypass
 from fxquant.quantization.affine import QuantizeDequantize
 
 log = logging.getLogger(__name__)
 
+_MASK = -1e30  # masks are filled with -inf or the lowest number of a type, bfloat16's is -3.4e38
 _Sites = list[tuple[fx.Node, QuantizeDequantize]]
 
 
@@ -83,8 +84,36 @@ def _observe(gm: fx.GraphModule, sites: _Sites, batches: object) -> Example:
             "The data holds no batch.",
             remedy="Pass a list or DataLoader; a generator that was used up before gives nothing again.",
         )
-    _remove_quantizers(gm, interpreter.integer_sites)
+    masked = [(node, quantizer) for node, quantizer in sites if _holds_mask(quantizer)]
+    for node, _ in masked:
+        _report_masked(gm, node)
+    unseen = [(n, q) for n, q in sites if n in interpreter.empty_sites and not _has_seen(q)]
+    removed = [node for node, _ in (*masked, *unseen)]
+    _remove_quantizers(gm, {*interpreter.integer_sites, *removed})
+    sites[:] = [(node, quantizer) for node, quantizer in sites if node not in removed]
     return first
+
+
+def _has_seen(quantizer: QuantizeDequantize) -> bool:
+    return quantizer.encoding_analyzer.observed_range is not None
+
+
+def _holds_mask(quantizer: QuantizeDequantize) -> bool:
+    """Whether a tensor holds what masks put where nothing may be seen: -inf, or the lowest number."""
+    observed = quantizer.encoding_analyzer.observed_range
+    return observed is not None and bool((observed[0] <= _MASK).any())
+
+
+def _report_masked(gm: fx.GraphModule, node: fx.Node) -> None:
+    site = Site(
+        rewrite="calibrate",
+        node=node.all_input_nodes[0].name,
+        layer=layer_of(node),
+        op=str(node.meta.get(TENSOR, node.name)),
+        applied=False,
+        reason="it holds a mask's lowest values, so it has no range to quantize",
+    )
+    get_record(gm, Stage.PREPARED).report.sites.append(site)
 
 
 def _remembered(gm: fx.GraphModule, example: Example) -> Example:
@@ -92,9 +121,7 @@ def _remembered(gm: fx.GraphModule, example: Example) -> Example:
     small = _copied(example, 2)
     try:
         with torch.no_grad():
-            CalibrationInterpreter(gm, set()).run(
-                *Signature(gm).bind(small).values(), enable_io_processing=False
-            )
+            CalibrationInterpreter(gm, set()).run_all(*Signature(gm).bind(small).values())
     except Exception:  # whatever the model raises where its batch size is fixed
         return _copied(example, None)
     return small
@@ -118,16 +145,18 @@ def _copied(example: Example, most: int | None) -> Example:
 
 def _remove_quantizers(gm: fx.GraphModule, sites: Collection[fx.Node]) -> None:
     """Remove the quantizers of tensors that turned out to hold integers or booleans, such as masks."""
-    for node in sites:
-        bypass(gm, node, node.all_input_nodes[0])
-    if sites:
-        gm.delete_all_unused_submodules()
-        gm.recompile()
+    for graph in graphs_of(gm):
+        own = [node for node in sites if node.graph is graph.graph]
+        for node in own:
+            bypass(graph, node, node.all_input_nodes[0])
+        if own:
+            graph.delete_all_unused_submodules()
+            graph.recompile()
 
 
 def _run(interpreter: CalibrationInterpreter, signature: Signature, example: Example, index: int) -> None:
     try:
-        interpreter.run(*signature.bind(example).values(), enable_io_processing=False)
+        interpreter.run_all(*signature.bind(example).values())
     except Exception as error:  # whatever the model raises on data that it does not take
         shapes = ", ".join(str(tuple(tensor.shape)) for tensor in example.tensors())
         raise BatchError(
@@ -141,13 +170,14 @@ def _check_batch(gm: fx.GraphModule, sites: _Sites, inputs: dict[str, Any], inde
     """Check all statistics at once; only on failure run the batch again to find the first layer."""
     ranges = [q.encoding_analyzer.observed_range for _, q in sites]
     bounds = [bound.reshape(-1).double() for pair in ranges if pair is not None for bound in pair]
-    if not bounds or bool(torch.cat(bounds).isfinite().all()):
+    if not bounds or bool((torch.cat(bounds).isfinite() | (torch.cat(bounds) == -torch.inf)).all()):
         return
     finder = NonFiniteFinder(gm)
-    finder.run(*inputs.values(), enable_io_processing=False)
+    finder.run_all(*inputs.values())
+    name, layer = (finder.found or [("", "")])[0]
     raise NonFiniteError(
-        f"NaN or Inf in batch {index} of the calibration data, first in tensor '{finder.first}'.",
-        layer=finder.layer or None,
+        f"NaN or Inf in batch {index} of the calibration data, first in tensor '{name}'.",
+        layer=layer or None,
         remedy="Remove such values from the data, or mend that layer.",
     )
 

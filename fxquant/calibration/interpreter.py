@@ -5,8 +5,10 @@ from typing import Any
 import torch
 from torch import fx
 
+from fxquant.graph import graphs_of
 from fxquant.graph.annotations import layer_of
 from fxquant.graph.names import tensor_names
+from fxquant.graph.nested import interpreted
 from fxquant.graph.values import quantizer_of
 from fxquant.nn import QuantizationMixin
 from fxquant.quantization import QuantizerBase
@@ -24,14 +26,27 @@ class CalibrationInterpreter(fx.Interpreter):
 
     Attributes:
         integer_sites: Calls of quantizers that were given something else than a float tensor.
+        empty_sites: Calls of quantizers that were given a tensor without elements.
     """
 
     _node: fx.Node
 
     def __init__(self, gm: fx.GraphModule, chosen: set[QuantizeDequantize]) -> None:
         super().__init__(gm)
+        self._gm = gm
         self._chosen = chosen
         self.integer_sites: set[fx.Node] = set()
+        self.empty_sites: set[fx.Node] = set()
+
+    def run_all(self, *args: Any) -> Any:
+        """Run the model, and the graphs that its opaque layers call, in this way."""
+        with interpreted(self._gm, self._below):
+            return self.run(*args, enable_io_processing=False)
+
+    def _below(self, graph: fx.GraphModule) -> "CalibrationInterpreter":
+        inner = type(self)(graph, self._chosen)
+        inner.integer_sites, inner.empty_sites = self.integer_sites, self.empty_sites
+        return inner
 
     def run_node(self, n: fx.Node) -> Any:
         self._node = n
@@ -47,6 +62,8 @@ class CalibrationInterpreter(fx.Interpreter):
             value = args[0]
             if not isinstance(value, torch.Tensor) or not value.is_floating_point():
                 self.integer_sites.add(self._node)
+            elif value.numel() == 0:
+                self.empty_sites.add(self._node)
             elif module in self._chosen:
                 module.encoding_analyzer.update_stats(value)
             return value
@@ -60,30 +77,35 @@ class NonFiniteFinder(CalibrationInterpreter):
     """Runs a prepared model in float until a tensor holds NaN or Inf.
 
     Attributes:
-        first: Name of that tensor; empty while there is none.
-        layer: The user's layer that gives it.
+        found: The names of such tensors and the user's layers that give them, in the order they show up.
     """
 
     def __init__(self, gm: fx.GraphModule) -> None:
         super().__init__(gm, set())
         self._names = tensor_names(gm)
-        self.first = self.layer = ""
+        self.found: list[tuple[str, str]] = []
+
+    def _below(self, graph: fx.GraphModule) -> "CalibrationInterpreter":
+        inner = NonFiniteFinder(graph)
+        inner.found = self.found
+        return inner
 
     def run_node(self, n: fx.Node) -> Any:
         value = super().run_node(n)
         is_float = isinstance(value, torch.Tensor) and value.is_floating_point()
-        if is_float and not self.first and not bool(value.isfinite().all()):
-            self.first, self.layer = self._names[n], layer_of(n)
+        if is_float and not self.found and not bool(value.isfinite().all()):
+            self.found.append((self._names[n], layer_of(n)))
         return value
 
 
 def quantizer_sites(gm: fx.GraphModule) -> list[tuple[fx.Node, QuantizeDequantize]]:
-    """Return the calls of activation quantizers, in graph order."""
+    """Return the calls of activation quantizers, in the order of the graphs."""
     sites = []
-    for node in gm.graph.nodes:
-        quantizer = quantizer_of(gm, node)
-        if isinstance(quantizer, QuantizeDequantize):
-            sites.append((node, quantizer))
+    for graph in graphs_of(gm):
+        for node in graph.graph.nodes:
+            quantizer = quantizer_of(graph, node)
+            if isinstance(quantizer, QuantizeDequantize):
+                sites.append((node, quantizer))
     return sites
 
 

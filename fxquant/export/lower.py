@@ -5,15 +5,20 @@ values of its codes, an activation in a float type without a quantizer.
 """
 
 import copy
+from typing import Any
 
 import torch
 from torch import fx, nn
 
 from fxquant.errors import ExportError
 from fxquant.graph.annotations import TENSOR, layer_of
-from fxquant.graph.edit import bypass, set_module
-from fxquant.graph.values import is_quantizer
+from fxquant.graph.assemble import Assemble
+from fxquant.graph.capture_notes import inner_graphs
+from fxquant.graph.edit import bypass, set_module, with_submodules
+from fxquant.graph.guards import fixed_inputs, remove_guards
+from fxquant.graph.values import is_quantizer, returns
 from fxquant.nn import QuantizationMixin
+from fxquant.ops import Returns
 from fxquant.quantization import AffineEncoding
 from fxquant.quantization.affine import FrozenDequantize, FrozenQuantizeDequantize
 from fxquant.quantization.float import FloatQuantizeDequantize
@@ -30,25 +35,61 @@ _FULL_GRIDS = {
 def lower(gm: fx.GraphModule) -> fx.GraphModule:
     """Return a graph to export; it shares tensors with the quantized model, which is not modified.
 
+    It checks no guards, takes no flags, and gives its output tensors in a flat tuple.
+
     Raises:
         ExportError: If an activation's grid is not that of an ONNX integer type.
     """
+    lowered = _lowered(gm)
+    for node in lowered.graph.find_nodes(op="placeholder"):
+        if not node.users and node.target in fixed_inputs(gm):
+            lowered.graph.erase_node(node)
+    _flatten_output(lowered)
+    lowered.recompile()
+    return lowered
+
+
+def _lowered(gm: fx.GraphModule) -> fx.GraphModule:
+    """Return a copy of one graph with export operators, and of the graphs that its opaque layers call."""
     lowered = fx.GraphModule(gm, copy.deepcopy(gm.graph))
+    remove_guards(lowered.graph)
     for index, node in enumerate(list(lowered.graph.nodes)):
         if node.op != "call_module":
             continue
-        module = gm.get_submodule(str(node.target))
+        module, path = gm.get_submodule(str(node.target)), str(node.target)
         if isinstance(module, FloatQuantizeDequantize):
             bypass(lowered, node, node.all_input_nodes[0])
         elif is_quantizer(gm, node):
             tensor = str(node.meta.get(TENSOR, node.name))
-            path = f"lowered_{index}"
-            lowered.add_submodule(path, _lower_quantizer(module, tensor, layer_of(node)))
-            node.target = path
+            node.target = f"lowered_{index}"
+            lowered.add_submodule(node.target, _lower_quantizer(module, tensor, layer_of(node)))
         elif isinstance(module, QuantizationMixin):
-            set_module(lowered, str(node.target), _lower_module(module, str(node.target)))
+            set_module(lowered, path, _lower_module(module, layer_of(node) or path))
+        elif inner := inner_graphs(module):
+            below = {name: _lowered(graph) for name, graph in inner.items()}
+            set_module(lowered, path, with_submodules(module, below))
     lowered.recompile()
     return lowered
+
+
+def _flatten_output(lowered: fx.GraphModule) -> None:
+    """Let a graph give a flat tuple of tensors, whatever object it put them in."""
+    output = next(iter(lowered.graph.find_nodes(op="output")))
+    flat = [node for node in _tensors(lowered, output.args[0]) if returns(lowered, node) is not Returns.VALUE]
+    if len(flat) == 1 and output.args[0] is flat[0]:
+        return
+    output.args = (tuple(flat),)
+    lowered.graph.eliminate_dead_code()
+
+
+def _tensors(gm: fx.GraphModule, value: Any) -> list[fx.Node]:
+    if isinstance(value, fx.Node) and value.op == "call_module":
+        module = gm.get_submodule(str(value.target))
+        return list(value.all_input_nodes) if isinstance(module, Assemble) else [value]
+    if isinstance(value, fx.Node):
+        return [value]
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, tuple | list) else ()
+    return [node for part in parts for node in _tensors(gm, part)]
 
 
 def needs_opset_21(gm: fx.GraphModule) -> bool:

@@ -1,13 +1,16 @@
 """to_onnx: a quantized model as an ONNX model with QuantizeLinear and DequantizeLinear."""
 
+import contextlib
 import logging
 import warnings
+from collections.abc import Iterator
 from importlib.metadata import version
 from typing import Any
 
 import onnx_ir as ir
 import torch
 from torch import fx
+from torch.utils import _pytree as pytree
 
 from fxquant.errors import ExportError
 from fxquant.export.graph_edits import (
@@ -21,10 +24,13 @@ from fxquant.export.lower import lower, needs_opset_21
 from fxquant.export.names import name_constants, name_inputs, name_tensors
 from fxquant.export.operators import translations
 from fxquant.graph import Example, ModelRecord
+from fxquant.graph.structure import named_tensors, tensors_in
 
 log = logging.getLogger(__name__)
 
 PRODUCER = "fxquant"
+
+Inputs = dict[str, Any]  # the value of each input of a graph, in order
 
 
 def to_onnx(gm: fx.GraphModule, example: Example, record: ModelRecord) -> ir.Model:
@@ -40,17 +46,17 @@ def to_onnx(gm: fx.GraphModule, example: Example, record: ModelRecord) -> ir.Mod
         )
     opset = 21 if needs_opset_21(gm) else 18
     lowered = lower(gm)
-    batched = _with_batch_of_two(example)
+    inputs = _inputs(lowered, example)
     try:
-        model = _trace(lowered, batched, opset, dynamic=True)
+        model = _trace(lowered, _with_batch_of_two(inputs), opset, dynamic=True)
     except Exception as error:  # torch.export has no common error for a dimension that cannot vary
-        log.info("a dynamic batch dimension is not possible: %s", str(error).splitlines()[0])
-        model = _trace_static(lowered, example, opset)
+        log.info("a dynamic batch dimension is not possible: %s", _first_line(error))
+        model = _trace_static(lowered, inputs, opset)
     fold_transposed_weights(model)
     fuse_global_pools(model)
     share_initializers(model)
     remove_unused_constants(model)
-    name_inputs(model, [str(node.target) for node in gm.graph.find_nodes(op="placeholder")])
+    name_inputs(model, list(named_tensors(inputs)))
     name_tensors(model)
     name_constants(model)
     strip(model)
@@ -60,9 +66,9 @@ def to_onnx(gm: fx.GraphModule, example: Example, record: ModelRecord) -> ir.Mod
     return model
 
 
-def _trace_static(gm: fx.GraphModule, example: Example, opset: int) -> ir.Model:
+def _trace_static(gm: fx.GraphModule, inputs: Inputs, opset: int) -> ir.Model:
     try:
-        return _trace(gm, example, opset, dynamic=False)
+        return _trace(gm, inputs, opset, dynamic=False)
     except Exception as error:  # torch.onnx's own tree is private
         raise ExportError(
             f"torch.onnx cannot export the model: {_root_cause(error)}",
@@ -70,55 +76,79 @@ def _trace_static(gm: fx.GraphModule, example: Example, opset: int) -> ir.Model:
         ) from error
 
 
-def _trace(gm: fx.GraphModule, example: Example, opset: int, *, dynamic: bool) -> ir.Model:
-    with warnings.catch_warnings():
+def _trace(gm: fx.GraphModule, inputs: Inputs, opset: int, *, dynamic: bool) -> ir.Model:
+    with warnings.catch_warnings(), _quiet():
         warnings.simplefilter("ignore")  # the exporter's notes on its own workings
-        program = torch.onnx.export(
+        exported = torch.export.export(
             gm,
-            example.args,
-            kwargs=example.kwargs,
+            tuple(inputs.values()),
+            strict=False,
+            dynamic_shapes=_dynamic_shapes(inputs) if dynamic else None,
+        )
+        program = torch.onnx.export(
+            exported,
             dynamo=True,
             verbose=False,
             opset_version=opset,
             custom_translation_table=translations(opset),
-            dynamic_shapes=_dynamic_shapes(gm, example) if dynamic else None,
         )
     if program is None:
         raise ExportError("torch.onnx gave no program.")
     return program.model
 
 
-def _dynamic_shapes(gm: fx.GraphModule, example: Example) -> dict[str, Any]:
-    """Mark the first dimension of each tensor that has as many rows as the first tensor."""
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep back what torch logs of a failed attempt: its error says what a user can use."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.disable(before)
+
+
+def _inputs(gm: fx.GraphModule, example: Example) -> Inputs:
+    """Return the value of each input of a graph; what the graph does not take is left out."""
     names = [str(node.target) for node in gm.graph.find_nodes(op="placeholder")]
     given = dict(zip(names, example.args, strict=False)) | example.kwargs
-    rows = _batch_size(example)
+    return {name: given[name] for name in names}
+
+
+def _dynamic_shapes(inputs: Inputs) -> dict[str, Any]:
+    """Mark the first dimension of each tensor that has as many rows as the first tensor."""
+    rows = _batch_size(inputs)
     batch = torch.export.Dim("batch")
-    return {name: {0: batch} if _rows(value) == rows and rows else None for name, value in given.items()}
+
+    def shape(value: Any) -> Any:
+        return {0: batch} if _rows(value) == rows and rows else None
+
+    return {name: pytree.tree_map(shape, value) for name, value in inputs.items()}
 
 
-def _with_batch_of_two(example: Example) -> Example:
+def _with_batch_of_two(inputs: Inputs) -> Inputs:
     """Repeat a batch of one: a dimension of size 1 cannot be traced as dynamic."""
-    if _batch_size(example) != 1:
-        return example
+    if _batch_size(inputs) != 1:
+        return inputs
 
     def double(value: Any) -> Any:
         return torch.cat([value, value]) if _rows(value) == 1 else value
 
-    return Example(
-        args=tuple(double(value) for value in example.args),
-        kwargs={name: double(value) for name, value in example.kwargs.items()},
-    )
+    return {name: pytree.tree_map(double, value) for name, value in inputs.items()}
 
 
 def _root_cause(error: BaseException) -> str:
     while error.__cause__ is not None:
         error = error.__cause__
-    return f"{type(error).__name__}: {(str(error) or 'no message').splitlines()[0]}."
+    return f"{type(error).__name__}: {_first_line(error)}."
 
 
-def _batch_size(example: Example) -> int:
-    return next((_rows(tensor) for tensor in example.tensors() if tensor.dim()), 0)
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or "no message").splitlines()[0]
+
+
+def _batch_size(inputs: Inputs) -> int:
+    return next((_rows(tensor) for tensor in tensors_in(inputs) if tensor.dim()), 0)
 
 
 def _rows(value: object) -> int:

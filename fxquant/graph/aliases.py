@@ -3,7 +3,7 @@
 import operator
 
 import torch
-from torch import fx
+from torch import fx, nn
 from torch.nn import functional as F
 
 from fxquant.graph.values import is_call, op_of
@@ -53,7 +53,7 @@ class Aliases:
         return self._root[node] in self._written
 
 
-def writes_in_place(gm: fx.GraphModule, node: fx.Node) -> bool:
+def writes_in_place(gm: nn.Module, node: fx.Node) -> bool:
     """Whether a call writes into its first operand, or into ``out``."""
     if node.op == "call_module":
         return bool(getattr(gm.get_submodule(str(node.target)), "inplace", False))

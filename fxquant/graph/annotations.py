@@ -1,33 +1,44 @@
-"""What fxquant notes on nodes, and how the notes outlive pickling, which drops node.meta."""
+"""What fxquant notes on nodes."""
 
+from dataclasses import dataclass
+
+import torch
 from torch import fx
 
 LAYER = "layer"  # dotted path of the user's layer that the node comes from
 TENSOR = "tensor"  # name of the quantized tensor, on calls of quantizers
-_KEPT = (LAYER, TENSOR)
-
-Annotations = tuple[tuple[str, dict[str, str]], ...]
-
-
-def save_annotations(gm: fx.GraphModule) -> Annotations:
-    """Return each node's name and notes, in graph order."""
-    return tuple(
-        (node.name, {key: node.meta[key] for key in _KEPT if key in node.meta}) for node in gm.graph.nodes
-    )
+MACS = "macs"  # multiply-accumulates of the call during capture
+RESULT = "result"  # what the node gave during capture, a Result; not kept by pickles
 
 
-def restore_annotations(gm: fx.GraphModule, saved: Annotations) -> None:
-    """Write saved notes back to the nodes, by position, where the graph has lost them.
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """The tensor that a node gave during capture.
 
-    A pickled GraphModule is traced anew from its code: same nodes in the same order, without meta.
+    Attributes:
+        shape: Its sizes.
+        dtype: Its type.
     """
-    nodes = list(gm.graph.nodes)
-    if len(nodes) != len(saved) or any(LAYER in node.meta for node in nodes):
-        return
-    for node, (_, notes) in zip(nodes, saved, strict=True):
-        node.meta.update(notes)
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+
+
+def result_of(node: fx.Node) -> Result | None:
+    """Return what a node gave during capture; None where it is not known, or no tensor."""
+    result = node.meta.get(RESULT)
+    return result if isinstance(result, Result) else None
 
 
 def layer_of(node: fx.Node) -> str:
     """Return the dotted path of the user's layer of a node; empty for the model's own forward."""
     return str(node.meta.get(LAYER, ""))
+
+
+def below(path: str, root: str) -> str | None:
+    """Return a dotted path as seen from a root; None where it does not lie below it."""
+    if not root:
+        return path
+    if path == root:
+        return ""
+    return path[len(root) + 1 :] if path.startswith(f"{root}.") else None

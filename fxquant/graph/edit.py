@@ -1,7 +1,8 @@
 """Edits of a graph that keep node.meta and the user's layer names."""
 
+import copy
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import fx, nn
@@ -24,6 +25,19 @@ def set_module(gm: fx.GraphModule, path: str, module: nn.Module) -> None:
     setattr(gm.get_submodule(parent), name, module)
 
 
+def with_submodules(module: nn.Module, replaced: Mapping[str, nn.Module]) -> nn.Module:
+    """Return a shallow copy of a module with other submodules, given by dotted path."""
+    copied = copy.copy(module)
+    copied._modules = dict(module._modules)
+    for name, child in module._modules.items():
+        if name in replaced:
+            copied._modules[name] = replaced[name]
+        elif child is not None:
+            below = {p[len(name) + 1 :]: m for p, m in replaced.items() if p.startswith(f"{name}.")}
+            copied._modules[name] = with_submodules(child, below) if below else child
+    return copied
+
+
 def insert_call(gm: fx.GraphModule, path: str, operand: fx.Node, after: fx.Node) -> fx.Node:
     """Insert a call of a submodule on one operand, right after a node; it belongs to the operand's layer."""
     with gm.graph.inserting_after(after):
@@ -38,13 +52,19 @@ def bypass(gm: fx.GraphModule, node: fx.Node, value: fx.Node) -> None:
     gm.graph.erase_node(node)
 
 
-def remove_dead_code(gm: fx.GraphModule) -> None:
-    """Erase nodes that nothing reads and that write nothing: in-place methods and item assignment stay."""
+def remove_dead_code(root: nn.Module, graph: fx.Graph) -> None:
+    """Erase nodes that nothing reads and that write nothing: in-place methods and item assignment stay.
+
+    Args:
+        root: The module that holds what the graph calls.
+        graph: The graph.
+    """
 
     def has_effect(node: fx.Node) -> bool:
-        return writes_in_place(gm, node) or node.is_impure()
+        is_module = node.op == "call_module"  # an impure node asks its graph module, which there may not be
+        return writes_in_place(root, node) or (not is_module and node.is_impure())
 
-    gm.graph.eliminate_dead_code(has_effect)
+    graph.eliminate_dead_code(has_effect)
 
 
 def callers(gm: fx.GraphModule, chosen: Callable[[nn.Module], bool]) -> dict[int, list[fx.Node]]:

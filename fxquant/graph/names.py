@@ -5,6 +5,7 @@ from collections.abc import Callable
 from torch import fx
 
 from fxquant.graph.annotations import layer_of
+from fxquant.graph.capture_notes import capture_notes
 from fxquant.graph.values import op_of
 
 
@@ -34,13 +35,20 @@ def tensor_names(gm: fx.GraphModule) -> dict[fx.Node, str]:
     return names
 
 
+def node_name(gm: fx.GraphModule, node: fx.Node) -> str:
+    """Return a node's name, unique over the graphs of a model."""
+    notes = capture_notes(gm)
+    return f"{notes.path}.{node.name}" if notes and notes.path else node.name
+
+
 def _derived(name: str) -> set[str]:
     return {f"{name}{suffix}" for suffix in _SUFFIXES}
 
 
 def _base_name(gm: fx.GraphModule, node: fx.Node) -> str:
     if node.op in ("placeholder", "get_attr", "call_module"):
-        return str(node.target)
+        notes = capture_notes(gm)
+        return f"{notes.path}.{node.target}" if notes and notes.path else str(node.target)
     op = op_of(gm, node)
     what = op.name if op else node.name
     return f"{layer_of(node)}.{what}".lstrip(".")

@@ -1,5 +1,6 @@
 """ModelRecord: what a prepared or quantized model remembers about how it was made."""
 
+import copy
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any
@@ -8,8 +9,9 @@ import torch
 from torch import fx
 
 from fxquant.errors import ModelTypeError
-from fxquant.graph.annotations import Annotations, restore_annotations, save_annotations
+from fxquant.graph.kept_annotations import Annotations, restore_annotations, save_annotations
 from fxquant.graph.report import Report
+from fxquant.graph.structure import tensors_in
 
 _KEY = "fxquant"  # in gm.meta, which copies keep
 _ATTRIBUTE = "_fxquant_record"  # on gm, which pickles keep
@@ -30,8 +32,12 @@ class Example:
     kwargs: dict[str, Any] = field(default_factory=dict)
 
     def tensors(self) -> list[torch.Tensor]:
-        """Return the tensors among the arguments."""
-        return [value for value in (*self.args, *self.kwargs.values()) if isinstance(value, torch.Tensor)]
+        """Return the tensors among the arguments, inside containers too."""
+        return tensors_in((self.args, self.kwargs))
+
+    def copied(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Return copies of the arguments, which a forward may change."""
+        return copy.deepcopy((self.args, self.kwargs))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,10 @@
 """Report: what each pass did at each site, and why it left others alone."""
 
+from collections import Counter
 from dataclasses import dataclass, field
+
+from fxquant.graph.capture_notes import CaptureNotes
+from fxquant.graph.coverage import Coverage
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,9 +34,17 @@ class Site:
 
 @dataclass
 class Report:
-    """The sites of all passes that ran, in order."""
+    """What was done to a model, and what was not.
+
+    Attributes:
+        sites: The sites of all passes that ran, in order.
+        capture: How the graph came to be: guards, and layers that stay whole; None before capture.
+        coverage: How much runs quantized; None before the quantizers are placed.
+    """
 
     sites: list[Site] = field(default_factory=list)
+    capture: CaptureNotes | None = None
+    coverage: Coverage | None = None
 
     def applied(self, rewrite: str) -> list[Site]:
         """Return the sites that a pass changed."""
@@ -49,5 +61,27 @@ class Report:
         last = {site.node: site for site in decisions}
         return {name: site for name, site in last.items() if not site.applied}
 
+    @property
+    def left_float(self) -> dict[str, float]:
+        """Why multiply-accumulates run in float, with their share of all, 0 to 1; largest first."""
+        if self.coverage is None:
+            return {}
+        counts: Counter[str] = Counter()
+        floats = self.floats
+        for node, macs in self.coverage.float_macs.items():
+            site = floats.get(node)
+            counts[f"{site.op}: {site.reason}" if site else "a tensor that it reads stays float"] += macs
+        return {reason: macs / self.coverage.macs for reason, macs in counts.most_common()}
 
-_PLACING = ("assign-specs", "assign-residual-branches", "legalize-outputs")
+    def __str__(self) -> str:
+        lines = [str(self.coverage)] if self.coverage else []
+        lines += [f"float, {share:.1%} of MACs, {reason}" for reason, share in self.left_float.items()]
+        if self.capture is not None:
+            lines += [f"whole and float: {layer}" for layer in self.capture.opaque]
+            lines += [f"holds while {guard}" for guard in self.capture.guards]
+        reasons = Counter(f"{site.op}: {site.reason}" for site in self.floats.values())
+        lines += [f"float, {count} x {reason}" for reason, count in reasons.most_common()]
+        return "\n".join(lines)
+
+
+_PLACING = ("calibrate", "assign-specs", "assign-residual-branches", "legalize-outputs")

@@ -71,8 +71,7 @@ def capture_error(error: Exception, layer: str) -> CaptureError:
     return CaptureError(
         f"The forward cannot be traced symbolically: {cause}.{line}",
         layer=layer,
-        remedy="Take what depends on a tensor's contents (an if, a loop count, int(tensor)) out of the "
-        "forward, or quantize the parts of the model on either side of it.",
+        remedy="Pass example_inputs: then the model is recorded as it runs, whatever its forward does.",
     )
 
 

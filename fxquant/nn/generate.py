@@ -22,7 +22,7 @@ def quantized_classes(wanted: Callable[[type[nn.Module]], bool], home: str) -> d
         home: Dotted name of the module that will hold the classes, for pickles.
     """
     made: dict[str, type[Any]] = {}
-    for op in TABLE:
+    for op in (op for op in TABLE if not op.has_written_modules):
         for module_class in filter(wanted, op.modules):
             if op.has_quantized_modules:
                 quantized = _class_from_row(op, module_class, home)

@@ -1,6 +1,7 @@
 """Quantized recurrent modules: RNN, LSTM, GRU and their cells; and EmbeddingBag, which runs the same way.
 
-An RNN gives several tensors whose ranges have nothing in common, so the op table has no row for it.
+An RNN gives several tensors whose ranges have nothing in common, and has several weights, so its classes
+are not made from its row of the op table.
 """
 
 import torch

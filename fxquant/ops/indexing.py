@@ -4,7 +4,7 @@ import torch
 from torch.nn import functional as F
 
 from fxquant.ops.module_form import module_form
-from fxquant.ops.op import Op, Operand, OutputRange, Role, operands
+from fxquant.ops.op import Op, Operand, OutputRange, Returns, Role, operands
 
 _MASKED = (
     Operand(name="input", index=0),
@@ -36,6 +36,28 @@ INDEXING = (
         methods=("masked_fill", "masked_fill_"),
         operands=_MASKED,
         onnx="Where",
+    ),
+    Op(
+        name="index_put",
+        functions=("fxquant.graph.recordable.setitem_", torch.index_put, torch.scatter, torch.masked_scatter),
+        methods=(
+            "index_put",
+            "index_put_",
+            "scatter",
+            "scatter_",
+            "masked_scatter",
+            "index_copy",
+            "index_add",
+        ),
+        onnx="ScatterND",
+    ),
+    Op(
+        name="sort",
+        functions=(torch.topk, torch.sort),
+        methods=("topk", "sort"),
+        output=OutputRange.LIKE_INPUT,
+        returns=Returns.TUPLE,
+        onnx="TopK",
     ),
     Op(
         name="grid_sample",

@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from fxquant.errors import OptionError
+from fxquant.ops.macs import Macs
 
 
 class Role(Enum):
@@ -74,6 +75,8 @@ class Op:
         is_flatten: Whether a call with start dimension 1 gives a matrix, whatever its input.
         is_noop_in_eval: Whether the op returns its input unchanged outside training.
         has_quantized_modules: Whether its modules have a quantized class.
+        has_written_modules: Whether those classes are written by hand, rather than made from the row.
+        macs: Counts the multiply-accumulates of a call; None for an op that takes next to none.
         onnx: Name of the ONNX op it becomes, as documentation; several where it depends on the arguments.
     """
 
@@ -90,6 +93,8 @@ class Op:
     is_flatten: bool = False
     is_noop_in_eval: bool = False
     has_quantized_modules: bool = True
+    has_written_modules: bool = False
+    macs: Macs | None = None
     onnx: str = ""
 
     def __post_init__(self) -> None:

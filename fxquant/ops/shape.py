@@ -165,10 +165,45 @@ SHAPE = (
         is_noop_in_eval=True,
     ),
     Op(
+        name="copy",
+        functions=(torch.clone, torch.detach),
+        methods=("clone", "detach", "data"),
+        output=_LIKE,
+        onnx="Identity",
+    ),
+    Op(
+        name="triangle",
+        functions=(torch.tril, torch.triu),
+        methods=("tril", "triu"),
+        output=_LIKE,
+        onnx="Trilu",
+    ),
+    Op(
+        name="repeat_interleave",
+        functions=(torch.repeat_interleave,),
+        methods=("repeat_interleave",),
+        output=_LIKE,
+        onnx="Expand, Reshape",
+    ),
+    Op(name="sliding_window", methods=("unfold",), output=_LIKE, onnx="Gather"),
+    Op(
         name="shape",
-        methods=("size", "dim", "numel", "shape", "ndim", "dtype", "device"),
+        functions=("fxquant.graph.recordable.length_of",),
+        methods=("size", "dim", "numel", "nelement", "shape", "ndim", "dtype", "device"),
         output=OutputRange.FLOAT,
         returns=Returns.VALUE,
         onnx="Shape",
     ),
+    Op(
+        name="guard",
+        functions=(
+            "fxquant.graph.guards.require",
+            "fxquant.graph.recordable.truth_of",
+            "fxquant.graph.recordable.rounded",
+            torch._assert,
+        ),
+        methods=("item",),
+        output=OutputRange.FLOAT,
+        returns=Returns.VALUE,
+    ),  # checks what capture fixed; nothing of it is exported
 )

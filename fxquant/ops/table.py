@@ -7,6 +7,8 @@ from torch import nn
 
 from fxquant.errors import unknown_option
 from fxquant.ops.activation import ACTIVATION
+from fxquant.ops.comparison import COMPARISON
+from fxquant.ops.creation import CREATION
 from fxquant.ops.elementwise import ELEMENTWISE
 from fxquant.ops.indexing import INDEXING
 from fxquant.ops.loss import LOSS
@@ -27,6 +29,8 @@ TABLE: tuple[Op, ...] = (
     *NORMALIZATION,
     *SHAPE,
     *INDEXING,
+    *COMPARISON,
+    *CREATION,
     *LOSS,
 )
 

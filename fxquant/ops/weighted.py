@@ -9,8 +9,9 @@ from torch import nn
 from torch.nn import functional as F
 from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 
+from fxquant.ops import macs
 from fxquant.ops.module_form import module_form
-from fxquant.ops.op import Op, Operand, Role, operands, weighted
+from fxquant.ops.op import Op, Operand, Returns, Role, operands, weighted
 
 _EMBEDDING = (
     Operand(name="input", index=0, role=Role.INDEX),
@@ -37,7 +38,14 @@ _LAYERS: tuple[tuple[str, type[nn.Module], Callable[..., Any], int, str], ...] =
 
 WEIGHTED = (
     *(
-        Op(name=name, modules=(module,), functions=(function,), operands=weighted(axis), onnx=onnx)
+        Op(
+            name=name,
+            modules=(module,),
+            functions=(function,),
+            operands=weighted(axis),
+            macs=macs.transposed_convolution if axis else macs.convolution,
+            onnx=onnx,
+        )
         for name, module, function, axis, onnx in _LAYERS
     ),
     Op(
@@ -45,6 +53,7 @@ WEIGHTED = (
         modules=(nn.Linear, NonDynamicallyQuantizableLinear),
         functions=(F.linear,),
         operands=weighted(0),  # weight: [out, in]
+        macs=macs.linear,
         onnx="Gemm, MatMul",
     ),
     Op(
@@ -53,12 +62,14 @@ WEIGHTED = (
         functions=(operator.matmul, operator.imatmul, torch.matmul, torch.bmm, torch.mm),
         methods=("matmul", "bmm", "mm", "__matmul__"),
         operands=_MATMUL,
+        macs=macs.product("input"),
         onnx="MatMul",
     ),
     Op(
         name="scaled_dot_product_attention",
         functions=(F.scaled_dot_product_attention,),
         operands=operands("query", "key", "value"),
+        macs=macs.attention,
         onnx="MatMul, Softmax, MatMul",
     ),
     Op(
@@ -73,6 +84,7 @@ WEIGHTED = (
         modules=(nn.Bilinear,),
         functions=(F.bilinear,),
         operands=_BILINEAR,
+        macs=macs.bilinear,
         onnx="Einsum",
     ),
     Op(
@@ -80,6 +92,7 @@ WEIGHTED = (
         modules=(module_form("Addmm", torch.addmm),),
         functions=(torch.addmm,),
         operands=operands("input", "mat1", "mat2"),
+        macs=macs.product("mat1"),
         onnx="Gemm",
     ),
     Op(
@@ -87,7 +100,33 @@ WEIGHTED = (
         modules=(module_form("Baddbmm", torch.baddbmm),),
         functions=(torch.baddbmm,),
         operands=operands("input", "batch1", "batch2"),
+        macs=macs.product("batch1"),
         onnx="MatMul, Add",
+    ),
+    Op(
+        name="einsum",
+        functions=(torch.einsum,),
+        operands=(),
+        macs=macs.einsum,
+        onnx="Einsum",
+    ),
+    *(
+        Op(
+            name=name,
+            modules=(module,),
+            returns=returns,
+            has_written_modules=True,  # several weights
+            macs=macs.recurrent,
+            onnx=onnx,
+        )
+        for name, module, onnx, returns in (
+            ("rnn", nn.RNN, "RNN", Returns.TUPLE),
+            ("lstm", nn.LSTM, "LSTM", Returns.TUPLE),
+            ("gru", nn.GRU, "GRU", Returns.TUPLE),
+            ("rnn_cell", nn.RNNCell, "RNN", Returns.TENSOR),
+            ("lstm_cell", nn.LSTMCell, "LSTM", Returns.TUPLE),
+            ("gru_cell", nn.GRUCell, "GRU", Returns.TENSOR),
+        )
     ),
     Op(
         name="outer",

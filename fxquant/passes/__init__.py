@@ -11,6 +11,8 @@ from fxquant.passes.assign_specs import AssignSpecs
 from fxquant.passes.base import Changes, Pass
 from fxquant.passes.canonicalize import Canonicalize
 from fxquant.passes.catalogue import catalogue_text
+from fxquant.passes.decompose_addmm import DecomposeAddmm
+from fxquant.passes.decompose_attention import DecomposeAttention
 from fxquant.passes.derive_bias import DeriveBias
 from fxquant.passes.fold_batch_norm import FoldBatchNorm
 from fxquant.passes.freeze_encodings import FreezeEncodings
@@ -22,13 +24,17 @@ from fxquant.passes.remove_noop import RemoveNoop
 from fxquant.passes.share_encodings import ShareEncodings
 from fxquant.passes.swap_functions import SwapFunctions
 from fxquant.passes.swap_modules import SwapModules
+from fxquant.passes.swap_norms import SwapNorms
 from fxquant.passes.widen_weights import WidenWeights
 from fxquant.targets import BiasHandling, Target
 
 CATALOGUE: tuple[type[Pass], ...] = (
     Canonicalize,
     RemoveNoop,
+    SwapNorms,
     FoldBatchNorm,
+    DecomposeAttention,
+    DecomposeAddmm,
     AssignSpecs,
     AssignOutputs,
     AssignResidualBranches,
@@ -59,7 +65,9 @@ def prepare_pipeline(target: Target) -> Pipeline:
     option = f"{{target={target.name}}}"
     placing = [f"{name}{option}" if name in _TARGETED else name for name in ("assign-specs", *target.passes)]
     common = ["share-encodings", "insert-quantizers", "swap-modules"]
-    return parse(",".join(["canonicalize", "remove-noop", "fold-batch-norm", *placing, *common]))
+    simplifying = ["canonicalize", "remove-noop", "swap-norms", "fold-batch-norm"]
+    decomposing = ["decompose-attention", "decompose-addmm"]
+    return parse(",".join([*simplifying, *decomposing, *placing, *common]))
 
 
 def convert_pipeline(target: Target) -> Pipeline:
@@ -77,6 +85,8 @@ __all__ = [
     "AssignSpecs",
     "Canonicalize",
     "Changes",
+    "DecomposeAddmm",
+    "DecomposeAttention",
     "DeriveBias",
     "FoldBatchNorm",
     "FreezeEncodings",
@@ -89,6 +99,7 @@ __all__ = [
     "ShareEncodings",
     "SwapFunctions",
     "SwapModules",
+    "SwapNorms",
     "WidenWeights",
     "catalogue_text",
     "convert_pipeline",

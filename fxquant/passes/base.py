@@ -10,6 +10,7 @@ from torch import fx
 from fxquant.graph import Report, Site, verify_graph
 from fxquant.graph.annotations import layer_of
 from fxquant.graph.edit import remove_dead_code
+from fxquant.graph.names import node_name
 from fxquant.graph.values import op_of
 
 
@@ -46,7 +47,7 @@ class Pass(ABC):
         has_changed = self.rewrite(gm, report)
         if has_changed:
             verify_graph(gm)
-            remove_dead_code(gm)
+            remove_dead_code(gm, gm.graph)
             gm.recompile()
         return has_changed
 
@@ -68,5 +69,10 @@ class Pass(ABC):
         if op is None and node.op == "call_module":
             name = type(gm.get_submodule(str(node.target))).__name__
         return Site(
-            rewrite=self.name, node=node.name, layer=layer_of(node), op=name, applied=applied, reason=reason
+            rewrite=self.name,
+            node=node_name(gm, node),
+            layer=layer_of(node),
+            op=name,
+            applied=applied,
+            reason=reason,
         )

@@ -16,6 +16,7 @@ After::
 import inspect
 from dataclasses import dataclass
 
+import torch
 from torch import fx
 
 from fxquant.graph import Report
@@ -29,7 +30,7 @@ from fxquant.passes.base import Changes, Pass
 class Canonicalize(Pass):
     """Turn in-place ops into their out-of-place form, so that a node's value never changes.
 
-    Layers called by keyword are called by position.
+    Layers called by keyword are called by position, and ``view`` is ``reshape``.
     """
 
     name = "canonicalize"
@@ -61,7 +62,9 @@ class Canonicalize(Pass):
             _make_out_of_place(gm, node)
             self.applied(gm, node, report, "made out of place")
             has_changed = True
-        return has_changed
+        aliases = Aliases(gm)
+        viewed = [_reshape_view(node) for node in gm.graph.nodes if not aliases.is_written(node)]
+        return has_changed or any(viewed)
 
 
 def _refusal(node: fx.Node, aliases: Aliases, order: dict[fx.Node, int]) -> str:
@@ -73,7 +76,9 @@ def _refusal(node: fx.Node, aliases: Aliases, order: dict[fx.Node, int]) -> str:
         return "it has no out-of-place form"
     if is_constant(aliases.root(written)):
         return "it writes into a buffer of the model"
-    others = [other for other in aliases.of(written) if other is not written and other is not node]
+    # a view made later reads what the call gives
+    before = [other for other in aliases.of(written) if order[other] < order[node]]
+    others = [other for other in before if other is not written]
     if any(order[user] > order[node] for other in others for user in other.users):
         return "it writes into a tensor that is also seen through a view"
     return ""
@@ -86,6 +91,17 @@ def _make_out_of_place(gm: fx.GraphModule, node: fx.Node) -> None:
     node.target = out_of_place(node)  # type: ignore[assignment]  # not None: checked by _refusal
     if "inplace" in node.kwargs:
         node.update_kwarg("inplace", False)
+
+
+def _reshape_view(node: fx.Node) -> bool:
+    """Turn ``view`` to other sizes into ``reshape``, which does not ask for a layout in memory."""
+    sizes = node.args[1:]
+    if node.op != "call_method" or node.target != "view" or any(isinstance(s, torch.dtype) for s in sizes):
+        return False
+    if node.kwargs:
+        return False
+    node.target = "reshape"
+    return True
 
 
 def _call_by_position(gm: fx.GraphModule, node: fx.Node) -> bool:

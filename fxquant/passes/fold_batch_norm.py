@@ -34,7 +34,7 @@ class FoldBatchNorm(Pass):
 
     name = "fold-batch-norm"
     changes = Changes.BOTH
-    after = ("remove-noop",)
+    after = ("remove-noop", "swap-norms")
 
     def rewrite(self, gm: fx.GraphModule, report: Report) -> bool:
         calls = callers(gm, lambda module: True)

@@ -10,7 +10,7 @@ from typing import Any
 from torch import fx
 
 from fxquant.errors import OptionError, unknown_option
-from fxquant.graph import Report
+from fxquant.graph import Report, graphs_of
 from fxquant.passes.base import Pass
 
 log = logging.getLogger(__name__)
@@ -58,10 +58,12 @@ class Pipeline:
         report: Report,
         after_pass: Callable[[Pass, fx.GraphModule], None] | None = None,
     ) -> None:
-        """Run every pass on a graph, in place; call ``after_pass`` after each, if given."""
+        """Run every pass on a captured model's graphs, in place; call ``after_pass`` after each, if given."""
+        graphs = list(graphs_of(gm))
         for step in self.passes:
             before = len(report.sites)
-            step(gm, report)
+            for graph in graphs:
+                step(graph, report)
             made = report.sites[before:]
             applied = sum(site.applied for site in made)
             log.info("%s: %s applied, %s declined", step.name, applied, len(made) - applied)

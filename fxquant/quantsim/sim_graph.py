@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import fx, nn
 
-from fxquant.calibration import given_inputs
+from fxquant.calibration import example_call
 from fxquant.errors import ModelTypeError
 from fxquant.graph import Report, capture
 from fxquant.graph.edit import set_module
@@ -29,7 +29,7 @@ def sim_graph(model: nn.Module, dummy_input: Any, report: Report) -> fx.GraphMod
         CaptureError: If its forward cannot be traced; names the layer and the line.
     """
     _check_is_float(model)
-    gm = capture(model, given_inputs(model, dummy_input))
+    gm = capture(model, example_call(model, dummy_input))
     parse(_PIPELINE).run(gm, report, None)
     _restore_containers(gm, model)
     _swap_unused(gm)

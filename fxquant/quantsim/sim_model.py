@@ -13,8 +13,8 @@ from fxquant.errors import OptionError
 from fxquant.export.atomic import write_atomically
 from fxquant.export.files import write_json
 from fxquant.graph import Report
-from fxquant.graph.annotations import restore_annotations, save_annotations
 from fxquant.graph.edit import set_module
+from fxquant.graph.kept_annotations import restore_annotations, save_annotations
 from fxquant.nn import QuantizationMixin
 from fxquant.nn import compute_encodings as compute_module_encodings
 from fxquant.quantization import QuantizerBase

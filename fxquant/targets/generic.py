@@ -28,6 +28,8 @@ GENERIC = Target(
                 "split",
                 "getitem",
                 "select",
+                "copy",
+                "repeat_interleave",
             ),
             placement=Placement.COPY,
             why="moves or picks values: its output lies on the grid of its input",

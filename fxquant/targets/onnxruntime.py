@@ -41,6 +41,8 @@ ONNXRUNTIME = Target(
                 "split",
                 "getitem",
                 "select",
+                "copy",
+                "repeat_interleave",
                 "pixel_shuffle",
                 "channel_shuffle",
             ),

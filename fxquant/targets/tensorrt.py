@@ -68,6 +68,8 @@ TENSORRT = Target(
                 "split",
                 "getitem",
                 "select",
+                "copy",
+                "repeat_interleave",
                 "pixel_shuffle",
                 "channel_shuffle",
                 "identity",

@@ -110,7 +110,7 @@ def test_bypassed_node_is_gone_and_its_users_read_another_value(golden: Callable
 
 def test_dead_code_is_removed_and_writes_in_place_stay(golden: Callable[[str, str], None]) -> None:
     gm = capture(WritesAndDrops())
-    remove_dead_code(gm)
+    remove_dead_code(gm, gm.graph)
     golden(graph_text(gm), "graph/edit/remove_dead_code")
 
 
@@ -125,7 +125,7 @@ def test_dead_code_is_removed_and_writes_in_place_stay(golden: Callable[[str, st
 def test_writes_in_place_of_every_form_stay(model: nn.Module) -> None:
     gm = capture(model)
     before = graph_text(gm)
-    remove_dead_code(gm)
+    remove_dead_code(gm, gm.graph)
     assert graph_text(gm) == before
 
 

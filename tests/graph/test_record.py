@@ -8,7 +8,8 @@ from torch.nn import functional as F
 
 from fxquant.errors import ModelTypeError
 from fxquant.graph import Example, ModelRecord, Report, Stage, capture, get_record, set_record
-from fxquant.graph.annotations import LAYER, TENSOR, restore_annotations, save_annotations
+from fxquant.graph.annotations import LAYER, TENSOR
+from fxquant.graph.kept_annotations import restore_annotations, save_annotations
 
 
 class Block(nn.Module):

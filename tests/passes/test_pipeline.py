@@ -26,7 +26,7 @@ from fxquant.passes.pipeline import parse_pipeline
 from fxquant.targets import TARGETS, get_target
 from tests.zoo import small_models
 
-FOLD = "canonicalize,remove-noop,fold-batch-norm"
+FOLD = "canonicalize,remove-noop,swap-norms,fold-batch-norm,decompose-attention,decompose-addmm"
 
 
 @dataclass(frozen=True)
@@ -167,7 +167,7 @@ def test_caller_sees_the_graph_after_every_pass() -> None:
     texts: dict[str, str] = {}
     gm = capture(Net())
     parse(FOLD).run(gm, Report(), lambda step, after: texts.update({step.name: graph_text(after)}))
-    assert list(texts) == ["canonicalize", "remove-noop", "fold-batch-norm"]
+    assert list(texts) == FOLD.split(",")
     assert "Dropout" in texts["canonicalize"]
     assert texts["fold-batch-norm"] == graph_text(gm)
 
@@ -184,7 +184,10 @@ def test_every_pass_logs_one_line(caplog: pytest.LogCaptureFixture) -> None:
     assert [record.getMessage() for record in caplog.records] == [
         "canonicalize: 1 applied, 0 declined",
         "remove-noop: 1 applied, 0 declined",
+        "swap-norms: 0 applied, 0 declined",
         "fold-batch-norm: 0 applied, 0 declined",
+        "decompose-attention: 0 applied, 0 declined",
+        "decompose-addmm: 0 applied, 0 declined",
     ]
 
 

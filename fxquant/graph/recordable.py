@@ -1,0 +1,46 @@
+"""Functions of captured graphs that fx can trace again, as it does when it loads a pickled graph."""
+
+import functools
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from torch import fx
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def recordable(function: Function) -> Function:
+    """Let a function be written down as one call when it is given proxies."""
+
+    @functools.wraps(function)
+    def call(*args: Any) -> Any:
+        proxy = next((value for value in args if isinstance(value, fx.Proxy)), None)
+        if proxy is not None:
+            return proxy.tracer.create_proxy("call_function", call, args, {})
+        return function(*args)
+
+    return call  # type: ignore[return-value]  # the same signature
+
+
+@recordable
+def length_of(value: Any) -> int:
+    """Return the number of elements of a tuple or list."""
+    return len(value)
+
+
+@recordable
+def truth_of(value: Any) -> bool:
+    """Return a one-element tensor as a bool."""
+    return bool(value)
+
+
+@recordable
+def rounded(value: Any, *digits: Any) -> Any:
+    """Return a rounded number."""
+    return round(value, *digits)
+
+
+@recordable
+def setitem_(tensor: Any, index: Any, value: Any) -> None:
+    """Write into a tensor, in place."""
+    tensor[index] = value

@@ -1,0 +1,176 @@
+"""capture_by_recording: run a model once and write down what it computes; what resists stays whole."""
+
+import copy
+import logging
+import traceback
+from collections import OrderedDict
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+from fxquant.errors import CaptureError
+from fxquant.graph.annotations import layer_of
+from fxquant.graph.capture_notes import CaptureNotes, Resistance, set_capture_notes
+from fxquant.graph.edit import remove_dead_code, set_module, with_submodules
+from fxquant.graph.fresh import of_other_values
+from fxquant.graph.guards import fix_input_sizes
+from fxquant.graph.inputs import bound_inputs
+from fxquant.graph.interception import Interception, Recording
+from fxquant.graph.record import Example
+from fxquant.graph.state import kept_state
+from fxquant.graph.trial import depends_on_sizes, difference, run, seeded
+from fxquant.graph.user_code import UserLine, is_user_file
+
+log = logging.getLogger(__name__)
+
+_MOST_RUNS = 24
+_HOOKS = (
+    *("_forward_hooks", "_forward_pre_hooks", "_forward_hooks_with_kwargs", "_forward_pre_hooks_with_kwargs"),
+    "_forward_hooks_always_called",
+)
+
+
+def capture_by_recording(model: nn.Module, example: Example, class_name: str) -> fx.GraphModule:
+    """Return a model's graph, recorded on one call and tried on other values and another batch size.
+
+    A layer that does what no graph can say, such as branching on a tensor's contents, stays whole; what it
+    calls gets graphs of its own.
+
+    Args:
+        model: The model, in evaluation mode; its layers become part of the result.
+        example: A call of it.
+        class_name: Name of the class of the result.
+
+    Raises:
+        CaptureError: If the model itself fails on the example.
+    """
+    opaque: dict[str, Resistance] = {}
+    gm: fx.GraphModule | None = None
+    with torch.no_grad():
+        for _ in range(_MOST_RUNS):
+            with kept_state(model):
+                recording, result = _record(model, example, frozenset(opaque))
+            found = recording.resistances or _foreign(model, example, recording)
+            if not found:
+                gm = _build(recording, class_name)
+                failure = difference(
+                    model,
+                    gm,
+                    example,
+                    result,
+                    is_random=recording.is_random,
+                    is_half=recording.uses_autocast,
+                )
+                found = [] if failure is None else [failure]
+            new = {r.layer: r for r in reversed(found) if r.layer not in opaque}
+            if not new:
+                break
+            for resistance in new.values():
+                log.debug("captured again: %s", resistance)
+            opaque |= new
+        is_sized = gm is not None and depends_on_sizes(model, gm, example, is_half=recording.uses_autocast)
+    if gm is None:
+        reason = "; ".join(map(str, found))
+        raise CaptureError(f"The model cannot be recorded: {reason}.", remedy="Report it, with the model.")
+    guards = [guard for recorder in recording.graphs.values() for guard in recorder.guards]
+    if is_sized and not recording.is_random:
+        guards += fix_input_sizes(gm)
+    notes = CaptureNotes(
+        way="recorded",
+        guards=tuple(guards),
+        opaque=tuple(opaque[layer] for layer in sorted(opaque)),
+        uses_autocast=recording.uses_autocast,
+        failure="; ".join(r.reason for r in found),
+    )
+    set_capture_notes(gm, notes)
+    return gm
+
+
+def _record(model: nn.Module, example: Example, opaque: frozenset[str]) -> tuple[Recording, Any]:
+    """Run the model; return what was recorded, and what the model gave."""
+    recording = Recording(root=model, opaque=opaque)
+    interception = Interception(recording)
+    args, kwargs = example.copied()
+    try:
+        inputs = bound_inputs(model.forward, args, kwargs)
+        with seeded(), interception.active():
+            return recording, interception.record(interception.call, model, "", inputs)
+    except Exception as error:  # whatever the user's code raises, of its own or because it is recorded
+        _check_runs(model, example)
+        layer = recording.failed or ""
+        reason = f"cannot be recorded ({type(error).__name__}: {_first_line(error)})"
+        recording.unlike.append(Resistance(layer=layer, reason=reason, line=_raised_at(error)))
+        return recording, None
+
+
+def _check_runs(model: nn.Module, example: Example) -> None:
+    outcome = run(model, example)
+    if isinstance(outcome, Exception):
+        raise CaptureError(
+            f"The model fails on the example inputs: {type(outcome).__name__}: {_first_line(outcome)}.",
+            remedy="Pass example_inputs that the model takes.",
+        ) from outcome
+
+
+def _foreign(model: nn.Module, example: Example, recording: Recording) -> list[Resistance]:
+    """Return the layers that make tensors outside torch, such as through numpy, from what they are given.
+
+    Such a tensor is a constant to the graph. It is one if the same object shows up again when the model runs
+    on other values, or an equal one.
+    """
+    made = recording.foreign
+    if not made:
+        return []
+    with kept_state(model):
+        again, _ = _record(model, of_other_values(example), recording.opaque)
+    if len(again.foreign) != len(made):
+        return [Resistance(layer=layer, reason="makes tensors outside torch") for _, layer in made]
+    return [
+        Resistance(layer=layer, reason="makes a tensor outside torch from what it is given")
+        for (tensor, layer), (other, _) in zip(made, again.foreign, strict=True)
+        if tensor is not other and not torch.equal(tensor, other)
+    ]
+
+
+def _build(recording: Recording, class_name: str) -> fx.GraphModule:
+    """Return the model's graph module; opaque layers are copies that call the graphs of their children."""
+    graphs: dict[str, fx.GraphModule] = {}
+    for path, recorder in reversed(recording.graphs.items()):
+        remove_dead_code(recorder.root, recorder.graph)
+        gm = fx.GraphModule(recorder.root, recorder.graph, class_name)
+        for node in gm.graph.find_nodes(op="call_module"):
+            _forget_recorded_hooks(gm, node, recording.opaque)
+            layer = layer_of(node)
+            inner = {p[len(layer) + 1 if layer else 0 :]: g for p, g in graphs.items() if _is_below(p, layer)}
+            if layer in recording.opaque and inner:
+                target = str(node.target)
+                set_module(gm, target, with_submodules(gm.get_submodule(target), inner))
+        if path:
+            set_capture_notes(gm, CaptureNotes(way="recorded", path=path))
+        graphs[path] = gm
+    return graphs[""]
+
+
+def _forget_recorded_hooks(gm: fx.GraphModule, node: fx.Node, opaque: frozenset[str]) -> None:
+    """Let a layer that stays a call run without hooks: what they compute is in the graph."""
+    module = gm.get_submodule(str(node.target))
+    if layer_of(node) in opaque or not (module._forward_hooks or module._forward_pre_hooks):
+        return
+    bare = copy.copy(module)
+    for hooks in _HOOKS:
+        setattr(bare, hooks, OrderedDict())
+    set_module(gm, str(node.target), bare)
+
+
+def _is_below(path: str, layer: str) -> bool:
+    return path.startswith(f"{layer}.") if layer else bool(path)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or "no message").split("\n")[0]
+
+
+def _raised_at(error: Exception) -> str:
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if is_user_file(f.filename)]
+    return str(UserLine(frames[-1].filename, frames[-1].lineno or 0, frames[-1].line or "")) if frames else ""

@@ -1,0 +1,256 @@
+"""Recording: any forward that runs becomes a graph that gives the same on other inputs."""
+
+import copy
+import pickle
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.utils import _pytree as pytree
+
+from fxquant.errors import CaptureError, GuardError
+from fxquant.graph import Example, capture, capture_notes, graph_text, graphs_of
+from fxquant.graph.structure import tensors_in
+from tests.graph import forwards
+from tests.graph.forwards import CASES, IMAGE, ROWS, STEPS
+
+# float32 through a few small layers; a batch of another size takes other kernels
+CLOSE = {"rtol": 1e-4, "atol": 1e-5}
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:`torch.nn.utils.weight_norm` is deprecated"),
+    pytest.mark.filterwarnings("ignore:`torch.jit"),
+]
+
+
+def build(name: str) -> tuple[nn.Module, Example]:
+    make, (args, kwargs) = CASES[name]
+    torch.manual_seed(0)
+    return make().eval(), Example(args=args, kwargs=kwargs)
+
+
+def like(example: Example, change: Any) -> Example:
+    def changed(value: Any) -> Any:
+        if isinstance(value, forwards.Pair):
+            return forwards.Pair(changed(value.first), [changed(item) for item in value.others])
+        return change(value) if isinstance(value, torch.Tensor) else value
+
+    args, kwargs = pytree.tree_map(changed, (example.args, example.kwargs))
+    return Example(args=args, kwargs=kwargs)
+
+
+def given(model: nn.Module, example: Example) -> list[torch.Tensor]:
+    """Return the tensors that a model gives, its buffers as they were afterwards."""
+    state = copy.deepcopy(model.state_dict())
+    args, kwargs = example.copied()
+    torch.manual_seed(1)
+    with torch.no_grad():
+        tensors = tensors_in(model(*args, **kwargs))
+    model.load_state_dict(state)
+    return tensors
+
+
+INPUTS = {
+    "the example": lambda tensor: tensor,
+    "other values": lambda tensor: torch.randn_like(tensor),
+    "another batch size": lambda tensor: torch.randn_like(tensor)[:1],
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("inputs", INPUTS)
+def test_graph_gives_what_the_model_gives(name: str, inputs: str) -> None:
+    model, example = build(name)
+    torch.manual_seed(2)
+    other = like(example, INPUTS[inputs])
+    torch.testing.assert_close(given(capture(model, example), other), given(model, other), **CLOSE)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_capture_leaves_the_model_as_it_is(name: str) -> None:
+    model, example = build(name)
+    before, inputs = given(model, example), copy.deepcopy(example)
+    state = copy.deepcopy(dict(model.state_dict()))
+    capture(model.train(), example)
+    assert model.training
+    torch.testing.assert_close(dict(model.state_dict()), state, rtol=0, atol=0)
+    torch.testing.assert_close(tensors_in(example.args), tensors_in(inputs.args), rtol=0, atol=0)
+    torch.testing.assert_close(given(model.eval(), example), before, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_graph_survives_copies_and_pickles(name: str) -> None:
+    model, example = build(name)
+    gm = capture(model, example)
+    wanted = given(gm, example)
+    torch.testing.assert_close(given(copy.deepcopy(gm), example), wanted, rtol=0, atol=0)
+    torch.testing.assert_close(given(pickle.loads(pickle.dumps(gm)), example), wanted, rtol=0, atol=0)
+
+
+OPAQUE = {
+    "BranchesOnContents": ("", "(__bool__)", "if y.sum() > 0:"),
+    "HoldsABranch": ("inner", "(__bool__)", "if y.sum() > 0:"),
+    "ScalesByItem": ("", "(item)", "return self.fc(x) * x.max().item()"),
+    "GoesThroughNumpy": ("", "(numpy)", "return self.out(torch.from_numpy(np.sin("),
+    "LoopsOverTheBatch": ("inner", "batch size", ""),
+    "CallsALayerTwiceFromABranch": ("", "(__bool__)", "if x.sum() > 100:"),
+    "MapsAFunction": ("", "torch.func", "torch.vmap"),
+    "HoldsAScript": ("inner", "outside torch", ""),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_only_a_layer_that_no_graph_can_say_stays_whole(name: str) -> None:
+    notes = capture_notes(capture(*build(name)))
+    found = {(r.layer, True) for r in notes.opaque}
+    assert found == ({(OPAQUE[name][0], True)} if name in OPAQUE else set())
+    assert notes.failure == ""
+
+
+@pytest.mark.parametrize("name", OPAQUE)
+def test_a_whole_layer_is_named_with_the_reason_and_the_line(name: str) -> None:
+    (resistance,) = capture_notes(capture(*build(name))).opaque
+    _, reason, line = OPAQUE[name]
+    assert reason in resistance.reason
+    assert line in resistance.line
+    assert not line or "forwards.py" in resistance.line
+
+
+def test_what_a_whole_layer_calls_has_graphs_of_its_own() -> None:
+    gm = capture(*build("HoldsABranch"))
+    assert [capture_notes(graph).path for graph in graphs_of(gm)] == ["", "inner.fc", "inner.out"]
+
+
+def test_a_recorded_graph_reads_like_a_traced_one(golden: Any) -> None:
+    golden(graph_text(capture(*build("Asserts"))), "graph/recording/asserts")
+    golden(graph_text(capture(*build("ComputesSizes"))), "graph/recording/computes_sizes")
+    golden(graph_text(capture(*build("WritesBuffers"))), "graph/recording/writes_buffers")
+
+
+def test_a_loop_count_is_a_guard_that_names_the_value_and_the_line() -> None:
+    gm = capture(*build("LoopsOverTime"))
+    (guard,) = capture_notes(gm).guards
+    assert (guard.what, guard.value) == ("x.size(1)", 5)
+    assert "for step in range(x.shape[1]):" in guard.line
+    with pytest.raises(GuardError, match=r"captured with x\.size\(1\) == 5, but here it is 3"):
+        gm(STEPS[:, :3])
+
+
+def test_a_flag_is_a_guard() -> None:
+    model, example = build("TakesContainers")
+    gm = capture(model, example)
+    with pytest.raises(GuardError, match="captured with flag == True, but here it is False"):
+        gm(*example.args, flag=False)
+
+
+def test_an_assert_on_contents_goes_on_being_checked() -> None:
+    gm = capture(*build("Asserts"))
+    with pytest.raises(GuardError, match="isfinite"):
+        gm(torch.full_like(ROWS, float("nan")))
+
+
+def test_a_size_stays_dynamic_where_no_python_code_fixes_it() -> None:
+    model, example = build("ComputesSizes")
+    other = Example(args=(torch.randn(1, 3, 12, 9),))
+    torch.testing.assert_close(given(capture(model, example), other), given(model, other), **CLOSE)
+
+
+def test_a_size_that_python_computed_with_unseen_is_a_guard() -> None:
+    gm = capture(*build("HidesASize"))
+    assert [str(guard) for guard in capture_notes(gm).guards] == [
+        "x.size(1) == 3",
+        "x.size(2) == 9",
+        "x.size(3) == 9",
+    ]
+    with pytest.raises(GuardError, match=r"x\.size\(2\) == 9, but here it is 5"):
+        gm(IMAGE[:, :, :5])
+
+
+def test_objects_and_containers_keep_their_types() -> None:
+    gm = capture(*build("GivesADataclass"))
+    result = gm(ROWS)
+    assert type(result) is forwards.Pair
+    assert torch.equal(result.others[1]["twice"], result.first * 2)
+    assert type(capture(*build("FillsACache"))(STEPS)[1]) is forwards.Cache
+
+
+def test_gradients_pass_through_a_custom_function_as_its_author_wrote_it() -> None:
+    gm = capture(*build("CallsACustomFunction"))
+    x = ROWS.clone().requires_grad_()
+    gm(x).sum().backward()
+    assert x.grad.abs().sum() > 0  # the gradient of rounding itself is zero
+
+
+def test_a_branch_goes_on_following_the_contents() -> None:
+    model, example = build("BranchesOnContents")
+    gm = capture(model, example)
+    torch.testing.assert_close(gm(-ROWS), model(-ROWS), **CLOSE)
+    torch.testing.assert_close(gm(ROWS), model(ROWS), **CLOSE)
+
+
+class ReadsAWeight(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(8, 8)
+
+    def forward(self, x):
+        if x.sum() > 100:
+            return x
+        return self.fc(x) + self.fc.weight.sum()
+
+
+def test_a_layer_that_is_read_and_not_only_called_stays_what_it_is() -> None:
+    model = ReadsAWeight().eval()
+    gm = capture(model, Example(args=(ROWS,)))
+    assert "is read by the layer that calls it (.weight)" in str(capture_notes(gm).opaque[1])
+    torch.testing.assert_close(gm(ROWS), model(ROWS), **CLOSE)
+
+
+def test_an_example_that_the_model_rejects_is_named() -> None:
+    with pytest.raises(CaptureError, match="fails on the example inputs"):
+        capture(nn.Linear(8, 8), Example(args=(torch.zeros(2, 3),)))
+
+
+def test_a_graph_module_is_captured() -> None:
+    inner = torch.fx.symbolic_trace(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU()).eval())
+    for gm in (capture(inner), capture(inner, Example(args=(IMAGE,)))):
+        torch.testing.assert_close(gm(IMAGE), inner(IMAGE), **CLOSE)
+        assert len(gm.graph.find_nodes(op="call_module")) == 3
+
+
+def test_an_exported_program_is_captured() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU()).eval()
+    batch = torch.export.Dim("batch")
+    program = torch.export.export(model, (IMAGE,), dynamic_shapes=({0: batch},))
+    gm = capture(program, Example(args=(IMAGE,)))
+    torch.testing.assert_close(gm(IMAGE[:1]), model(IMAGE[:1]), **CLOSE)
+
+
+def test_a_model_that_is_one_layer_is_captured() -> None:
+    model = nn.Conv2d(3, 4, 3)
+    torch.testing.assert_close(capture(model, Example(args=(IMAGE,)))(IMAGE), model(IMAGE), **CLOSE)
+
+
+@pytest.mark.parametrize("wrap", [torch.compile, nn.DataParallel], ids=["compile", "DataParallel"])
+def test_a_wrapper_around_a_model_is_left_out(wrap: Any) -> None:
+    model = nn.Sequential(nn.Linear(8, 8))
+    gm = capture(wrap(model), Example(args=(ROWS,)))
+    torch.testing.assert_close(gm(ROWS), model(ROWS), **CLOSE)
+
+
+class ComputesInHalf(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(8, 8)
+
+    def forward(self, x):
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            return self.fc(x)
+
+
+def test_automatic_casts_are_left_out_and_noted() -> None:
+    model = ComputesInHalf().eval()
+    gm = capture(model, Example(args=(ROWS,)))
+    assert capture_notes(gm).uses_autocast
+    assert torch.equal(gm(ROWS), model.fc(ROWS))
