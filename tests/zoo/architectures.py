@@ -210,7 +210,7 @@ NAMES = (
 )
 
 SAMPLE = (
-    *("timm/mobilenetv3_small_100", "timm/convnext_atto", "timm/levit_128s", "timm/efficientvit_m0"),
+    *("timm/mobilenetv3_small_100", "timm/convnext_atto", "timm/lcnet_050", "timm/efficientvit_b0"),
     *(
         "torchvision/lraspp_mobilenet_v3_large",
         "transformers/bert",
@@ -247,6 +247,7 @@ def _torchvision(name: str) -> tuple[nn.Module, Call]:
 
 
 def _transformers(name: str) -> tuple[nn.Module, Call]:
+    import_torchvision()  # its image models import it
     transformers: Any = importlib.import_module("transformers")
     family, own, options, kind = TRANSFORMERS[name]
     if name == "clip":
