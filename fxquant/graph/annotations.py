@@ -7,6 +7,7 @@ from torch import fx
 
 LAYER = "layer"  # dotted path of the user's layer that the node comes from
 TENSOR = "tensor"  # name of the quantized tensor, on calls of quantizers
+STOPPED = "stopped"  # whether the forward had switched gradients off
 MACS = "macs"  # multiply-accumulates of the call during capture
 RESULT = "result"  # what the node gave during capture, a Result; not kept by pickles
 

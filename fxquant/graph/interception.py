@@ -118,7 +118,7 @@ class Interception(TorchFunctionMode):
             stack.enter_context(patched(torch.autocast, "__exit__", lambda autocast, *raised: False))
             stack.enter_context(patched(torch.compiler, "_is_compiling_flag", True))
             stack.enter_context(attention_fast_path_disabled())
-            stack.enter_context(torch.no_grad())
+            stack.enter_context(torch.enable_grad())  # what the forward switches off is noted
             stack.enter_context(self)
             yield
 

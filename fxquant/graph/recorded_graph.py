@@ -7,7 +7,7 @@ import torch
 from torch import fx, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from fxquant.graph.annotations import LAYER, RESULT, Result, result_of
+from fxquant.graph.annotations import LAYER, RESULT, STOPPED, Result, result_of
 from fxquant.graph.names import free_name
 
 
@@ -46,6 +46,8 @@ class RecordedGraph:
         """Add a node; it belongs to the innermost layer unless another is given."""
         node = self.graph.create_node(op, target, tuple(args), dict(kwargs or {}))
         node.meta[LAYER] = self.layers[-1] if layer is None else layer
+        if not torch.is_grad_enabled():
+            node.meta[STOPPED] = True
         sources = node.all_input_nodes
         name = target if isinstance(target, str) else getattr(target, "__name__", "")
         is_size = op != "call_module" and (name in _SIZES or (name == "getattr" and args[1] in _SIZES))

@@ -48,6 +48,7 @@ def _bind_input(recorder: Recorder, value: Any, node: fx.Node) -> Any:
     if isinstance(value, torch.Tensor):
         if recorder.node_of(value) is not None:  # the same object was given twice
             value = value.clone()
+        value = value.detach() if value.requires_grad else value
         recorder.gives(node, value)
         return value
     if isinstance(value, int | float) and not isinstance(value, bool):

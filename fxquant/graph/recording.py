@@ -14,11 +14,12 @@ from fxquant.graph.annotations import layer_of
 from fxquant.graph.capture_notes import CaptureNotes, Resistance, set_capture_notes
 from fxquant.graph.edit import remove_dead_code, set_module, with_submodules
 from fxquant.graph.fresh import of_other_values
+from fxquant.graph.gradients import detach_at_borders
 from fxquant.graph.guards import fix_input_sizes
 from fxquant.graph.inputs import bound_inputs
 from fxquant.graph.interception import Interception, Recording
 from fxquant.graph.record import Example
-from fxquant.graph.state import kept_state
+from fxquant.graph.state import kept_state, without_gradients
 from fxquant.graph.trial import depends_on_sizes, difference, run, seeded
 from fxquant.graph.user_code import UserLine, is_user_file
 
@@ -94,7 +95,7 @@ def _record(model: nn.Module, example: Example, opaque: frozenset[str]) -> tuple
     args, kwargs = example.copied()
     try:
         inputs = bound_inputs(model.forward, args, kwargs)
-        with seeded(), interception.active():
+        with seeded(), without_gradients(model), interception.active():
             return recording, interception.record(interception.call, model, "", inputs)
     except Exception as error:  # whatever the user's code raises, of its own or because it is recorded
         _check_runs(model, example)
@@ -137,6 +138,7 @@ def _build(recording: Recording, class_name: str) -> fx.GraphModule:
     """Return the model's graph module; opaque layers are copies that call the graphs of their children."""
     graphs: dict[str, fx.GraphModule] = {}
     for path, recorder in reversed(recording.graphs.items()):
+        detach_at_borders(recorder.graph)
         remove_dead_code(recorder.root, recorder.graph)
         gm = fx.GraphModule(recorder.root, recorder.graph, class_name)
         for node in gm.graph.find_nodes(op="call_module"):

@@ -8,6 +8,19 @@ from torch import nn
 
 
 @contextlib.contextmanager
+def without_gradients(model: nn.Module) -> Iterator[None]:
+    """Let no parameter require a gradient inside the context, so that a run keeps nothing for one."""
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    for parameter in trained:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in trained:
+            parameter.requires_grad_(True)
+
+
+@contextlib.contextmanager
 def kept_state(model: nn.Module) -> Iterator[None]:
     """Put back every buffer of a model, and what it holds, on the way out."""
     saved = [

@@ -182,6 +182,21 @@ def test_gradients_pass_through_a_custom_function_as_its_author_wrote_it() -> No
     assert x.grad.abs().sum() > 0  # the gradient of rounding itself is zero
 
 
+def test_gradients_stop_where_the_forward_switched_them_off() -> None:
+    gm = capture(*build("StopsGradients"))
+    gm(ROWS).sum().backward()
+    assert gm.fc.weight.grad is None
+    assert gm.out.weight.grad.abs().sum() > 0
+
+
+def test_parameters_require_gradients_as_before() -> None:
+    model, example = build("StopsGradients")
+    model.fc.bias.requires_grad_(False)
+    gm = capture(model, example)
+    required = {name: parameter.requires_grad for name, parameter in gm.named_parameters()}
+    assert required == {"fc.weight": True, "fc.bias": False, "out.weight": True, "out.bias": True}
+
+
 def test_a_branch_goes_on_following_the_contents() -> None:
     model, example = build("BranchesOnContents")
     gm = capture(model, example)
