@@ -62,6 +62,11 @@ class ExportError(FxQuantError, RuntimeError):
     """The model could not be written, or what was written does not read back."""
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, for a message of our own."""
+    return (str(error).strip() or "no message").splitlines()[0]
+
+
 def unknown_option(kind: str, given: object, known: Iterable[str]) -> OptionError:
     """Return the error for a name that is not among the known ones, suggesting the nearest."""
     names = sorted(known)

@@ -120,11 +120,7 @@ def example_call(model: object, example_inputs: object) -> Example:
 
 
 def peek(batches: object) -> tuple[object, object]:
-    """Return the first batch, and batches that begin with it again.
-
-    Raises:
-        BatchError: If there is no batch, or it cannot be iterated over.
-    """
+    """Return the first batch, None if there is none, and batches that begin with it again."""
     if isinstance(batches, torch.Tensor | Mapping | Example) or not isinstance(batches, Iterable):
         return batches, batches
     if not isinstance(batches, Iterator):

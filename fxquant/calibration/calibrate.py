@@ -17,10 +17,11 @@ from fxquant.calibration.interpreter import (
     quantizer_sites,
     weight_sites,
 )
-from fxquant.errors import BatchError, NonFiniteError
+from fxquant.errors import BatchError, NonFiniteError, first_line
 from fxquant.graph import Example, Site, Stage, get_record, graphs_of, set_record
 from fxquant.graph.annotations import TENSOR, layer_of
 from fxquant.graph.edit import bypass
+from fxquant.graph.fresh import rows_of
 from fxquant.quantization.affine import QuantizeDequantize
 
 log = logging.getLogger(__name__)
@@ -129,7 +130,7 @@ def _remembered(gm: fx.GraphModule, example: Example) -> Example:
 
 def _copied(example: Example, most: int | None) -> Example:
     """Return copies of a call's arguments, cut to the first rows where ``most`` is given."""
-    rows = next((tensor.shape[0] for tensor in example.tensors() if tensor.dim()), 0)
+    rows = rows_of(example)
 
     def kept(value: Any) -> Any:
         if not isinstance(value, torch.Tensor):
@@ -160,7 +161,7 @@ def _run(interpreter: CalibrationInterpreter, signature: Signature, example: Exa
     except Exception as error:  # whatever the model raises on data that it does not take
         shapes = ", ".join(str(tuple(tensor.shape)) for tensor in example.tensors())
         raise BatchError(
-            f"The model rejects batch {index} (shapes {shapes}): {str(error).splitlines()[0]}.",
+            f"The model rejects batch {index} (shapes {shapes}): {first_line(error)}.",
             layer=interpreter.last_layer() or None,
             remedy="Yield batches of the shape and type that the float model takes.",
         ) from error

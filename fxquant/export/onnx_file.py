@@ -12,7 +12,7 @@ import torch
 from torch import fx
 from torch.utils import _pytree as pytree
 
-from fxquant.errors import ExportError
+from fxquant.errors import ExportError, first_line
 from fxquant.export.graph_edits import (
     fold_transposed_weights,
     fuse_global_pools,
@@ -24,7 +24,8 @@ from fxquant.export.lower import lower, needs_opset_21
 from fxquant.export.names import name_constants, name_inputs, name_tensors
 from fxquant.export.operators import translations
 from fxquant.graph import Example, ModelRecord
-from fxquant.graph.structure import named_tensors, tensors_in
+from fxquant.graph.fresh import rows_of
+from fxquant.graph.structure import named_tensors
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +51,7 @@ def to_onnx(gm: fx.GraphModule, example: Example, record: ModelRecord) -> ir.Mod
     try:
         model = _trace(lowered, _with_batch_of_two(inputs), opset, dynamic=True)
     except Exception as error:  # torch.export has no common error for a dimension that cannot vary
-        log.info("a dynamic batch dimension is not possible: %s", _first_line(error))
+        log.info("a dynamic batch dimension is not possible: %s", first_line(error))
         model = _trace_static(lowered, inputs, opset)
     fold_transposed_weights(model)
     fuse_global_pools(model)
@@ -140,15 +141,11 @@ def _with_batch_of_two(inputs: Inputs) -> Inputs:
 def _root_cause(error: BaseException) -> str:
     while error.__cause__ is not None:
         error = error.__cause__
-    return f"{type(error).__name__}: {_first_line(error)}."
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or "no message").splitlines()[0]
+    return f"{type(error).__name__}: {first_line(error)}."
 
 
 def _batch_size(inputs: Inputs) -> int:
-    return next((_rows(tensor) for tensor in tensors_in(inputs) if tensor.dim()), 0)
+    return rows_of(Example(kwargs=inputs))
 
 
 def _rows(value: object) -> int:

@@ -7,12 +7,11 @@ import torch
 from torch.utils import _pytree as pytree
 
 from fxquant.graph.record import Example
-from fxquant.graph.structure import tensors_in
 
 
 def rows_of(example: Example) -> int:
     """Return the batch size: the first dimension of the first tensor that has dimensions; 0 for none."""
-    return next((tensor.shape[0] for tensor in _tensors(example) if tensor.dim()), 0)
+    return next((tensor.shape[0] for tensor in example.tensors() if tensor.dim()), 0)
 
 
 def of_other_values(example: Example) -> Example:
@@ -39,7 +38,7 @@ def of_other_sizes(example: Example) -> Example | None:
     Images are [batch, channels, *sizes], sequences [batch, length, features], of integers [batch, length].
     """
     halved: dict[int, int] = {}
-    for tensor in _tensors(example):
+    for tensor in example.tensors():
         halved |= {
             size: -(-size // 2) for size in (tensor.shape[dim] for dim in _size_dims(tensor)) if size > 1
         }
@@ -66,10 +65,6 @@ def mapped(example: Example, function: Callable[[torch.Tensor], torch.Tensor]) -
         return function(value) if isinstance(value, torch.Tensor) else value
 
     return Example(args=pytree.tree_map(apply, example.args), kwargs=pytree.tree_map(apply, example.kwargs))
-
-
-def _tensors(example: Example) -> list[torch.Tensor]:
-    return tensors_in((example.args, example.kwargs))
 
 
 def _shuffled(tensor: torch.Tensor) -> torch.Tensor:

@@ -62,11 +62,6 @@ def fix_input_sizes(gm: fx.GraphModule) -> list[Guard]:
     return guards
 
 
-def is_guard(node: fx.Node) -> bool:
-    """Whether a node checks a guard."""
-    return node.op == "call_function" and node.target is require
-
-
 def fixed_inputs(gm: fx.GraphModule) -> dict[str, object]:
     """Return the inputs that a guard holds to one value, such as flags, with that value."""
     guards = gm.graph.find_nodes(op="call_function", target=require)

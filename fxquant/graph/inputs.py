@@ -13,13 +13,11 @@ class Input:
     Attributes:
         name: Name of the parameter; of an element of ``*args``, the name with its number.
         value: What it is given.
-        default: The parameter's own default as a tuple of one; empty where it has none that may be left out.
         is_positional: Whether it has to be given by position.
     """
 
     name: str
     value: Any
-    default: tuple[Any, ...] = ()
     is_positional: bool = True
 
 

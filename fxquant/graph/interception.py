@@ -216,7 +216,7 @@ class Interception(TorchFunctionMode):
             self._forms[path] = form
             return self.record(original, module, path, inputs)
         if self._forms[path] != form:
-            self._recording.unlike.append(Resistance(layer=path, reason="is called in several ways", line=""))
+            self._recording.unlike.append(Resistance(layer=path, reason="is called in several ways"))
         with self._outside():
             return original(module, *args, **kwargs)
 
@@ -232,7 +232,7 @@ class Interception(TorchFunctionMode):
         is_whole = path in self._recording.opaque or self._stays_call(module)
         root = _holding(module, path in self._recording.opaque) if is_whole else module
         recorder = self._recording.graphs[path] = Recorder(root, path)
-        given = [bind_input(recorder, entry.name, entry.value, entry.default) for entry in inputs]
+        given = [bind_input(recorder, entry.name, entry.value) for entry in inputs]
         args, kwargs = call_arguments(inputs, given)
         with self.into(recorder):
             if is_whole:

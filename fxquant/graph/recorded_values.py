@@ -17,12 +17,12 @@ from fxquant.graph.traced_numbers import traced
 _Bind = Callable[[Recorder, Any, fx.Node], Any]
 
 
-def bind_input(recorder: Recorder, name: str, value: Any, default: tuple[Any, ...] = ()) -> Any:
+def bind_input(recorder: Recorder, name: str, value: Any) -> Any:
     """Add an input to a graph; return the value to run the forward with.
 
     Tensors and numbers may lie in containers and objects. A flag, a text or None is fixed.
     """
-    node = recorder.graph.create_node("placeholder", name, default)
+    node = recorder.graph.create_node("placeholder", name)
     node.meta[LAYER] = recorder.path
     if isinstance(value, bool | str) or value is None:
         recorder.fix(node, value, line="")

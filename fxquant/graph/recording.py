@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from fxquant.errors import CaptureError
+from fxquant.errors import CaptureError, first_line
 from fxquant.graph.annotations import layer_of
 from fxquant.graph.capture_notes import CaptureNotes, Resistance, set_capture_notes
 from fxquant.graph.edit import remove_dead_code, set_module, with_submodules
@@ -100,7 +100,7 @@ def _record(model: nn.Module, example: Example, opaque: frozenset[str]) -> tuple
     except Exception as error:  # whatever the user's code raises, of its own or because it is recorded
         _check_runs(model, example)
         layer = recording.failed or ""
-        reason = f"cannot be recorded ({type(error).__name__}: {_first_line(error)})"
+        reason = f"cannot be recorded ({type(error).__name__}: {first_line(error)})"
         recording.unlike.append(Resistance(layer=layer, reason=reason, line=_raised_at(error)))
         return recording, None
 
@@ -109,7 +109,7 @@ def _check_runs(model: nn.Module, example: Example) -> None:
     outcome = run(model, example)
     if isinstance(outcome, Exception):
         raise CaptureError(
-            f"The model fails on the example inputs: {type(outcome).__name__}: {_first_line(outcome)}.",
+            f"The model fails on the example inputs: {type(outcome).__name__}: {first_line(outcome)}.",
             remedy="Pass example_inputs that the model takes.",
         ) from outcome
 
@@ -167,10 +167,6 @@ def _forget_recorded_hooks(gm: fx.GraphModule, node: fx.Node, opaque: frozenset[
 
 def _is_below(path: str, layer: str) -> bool:
     return path.startswith(f"{layer}.") if layer else bool(path)
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or "no message").split("\n")[0]
 
 
 def _raised_at(error: Exception) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from fxquant.errors import CaptureError, FxQuantError
+from fxquant.errors import CaptureError, FxQuantError, first_line
 from fxquant.nn import QuantizationMixin
 from fxquant.ops import op_of_module
 
@@ -67,7 +67,7 @@ def capture_error(error: Exception, layer: str) -> CaptureError:
         if not f.filename.startswith(_TORCH) and not f.filename.startswith(_HERE) and "<" not in f.filename
     ]
     line = f' At {own[-1].filename}:{own[-1].lineno}: "{own[-1].line}".' if own else ""
-    cause = str(error).strip().split("\n")[0]
+    cause = first_line(error)
     return CaptureError(
         f"The forward cannot be traced symbolically: {cause}.{line}",
         layer=layer,

@@ -1,6 +1,7 @@
 """What a node means: its op, the kind of value it gives, its operands."""
 
 import builtins
+from typing import Any
 
 import torch
 from torch import fx
@@ -97,6 +98,11 @@ def operand_of(node: fx.Node, operand: Operand) -> object:
     if operand.index < len(node.args):
         return node.args[operand.index]
     return next((node.kwargs[name] for name in (operand.name, *operand.aliases) if name in node.kwargs), None)
+
+
+def arguments_by_name(node: fx.Node, names: tuple[str, ...]) -> dict[str, Any]:
+    """Return a call's arguments by name, given the names of a function's parameters in order."""
+    return dict(zip(names, node.args, strict=False)) | dict(node.kwargs)
 
 
 def activations_of(gm: fx.GraphModule, node: fx.Node, op: Op) -> list[fx.Node]:

@@ -25,6 +25,7 @@ from torch.nn import functional as F
 
 from fxquant.graph import Report
 from fxquant.graph.annotations import LAYER, MACS, RESULT, Result, layer_of, result_of
+from fxquant.graph.values import arguments_by_name
 from fxquant.passes.base import Changes, Pass
 
 _NAMES = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal")
@@ -42,7 +43,7 @@ class DecomposeAttention(Pass):
     def rewrite(self, gm: fx.GraphModule, report: Report) -> bool:
         has_changed = False
         for node in gm.graph.find_nodes(op="call_function", target=F.scaled_dot_product_attention):
-            given = dict(zip(_NAMES, node.args, strict=False)) | dict(node.kwargs)
+            given = arguments_by_name(node, _NAMES)
             query, key = given["query"], given["key"]
             reason = _refusal(given)
             if reason:

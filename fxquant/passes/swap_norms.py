@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from fxquant.graph import Report
 from fxquant.graph.annotations import layer_of, result_of
 from fxquant.graph.edit import add_module
-from fxquant.graph.values import attribute, is_constant
+from fxquant.graph.values import arguments_by_name, attribute, is_constant
 from fxquant.passes.base import Changes, Pass
 
 _NAMES = ("input", "running_mean", "running_var", "weight", "bias", "training", "momentum", "eps")
@@ -37,7 +37,7 @@ class SwapNorms(Pass):
     def rewrite(self, gm: fx.GraphModule, report: Report) -> bool:
         has_changed = False
         for node in gm.graph.find_nodes(op="call_function", target=F.batch_norm):
-            given = dict(zip(_NAMES, node.args, strict=False)) | dict(node.kwargs)
+            given = arguments_by_name(node, _NAMES)
             reason = _refusal(given)
             if reason:
                 self.declined(gm, node, report, reason)
