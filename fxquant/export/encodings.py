@@ -7,6 +7,7 @@ from torch import fx
 
 from fxquant.errors import unknown_option
 from fxquant.graph.annotations import TENSOR
+from fxquant.graph.names import module_name
 from fxquant.graph.values import attribute, is_quantizer
 from fxquant.nn import QuantizationMixin
 from fxquant.quantization import EncodingBase, QuantizerBase
@@ -60,7 +61,7 @@ def _encodings(gm: fx.GraphModule) -> Iterator[tuple[str, EncodingBase, tuple[in
                 if isinstance(quantizer, QuantizerBase):
                     encoding = quantizer.get_encodings()
                     assert encoding is not None
-                    yield f"{node.target}.{name}", encoding, getattr(module, name).shape, True
+                    yield f"{module_name(gm, node)}.{name}", encoding, getattr(module, name).shape, True
 
 
 def _named(entries: dict[str, Any]) -> list[dict[str, Any]]:

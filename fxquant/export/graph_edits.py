@@ -60,7 +60,7 @@ def share_initializers(model: ir.Model) -> None:
             reader.op_type in ("QuantizeLinear", "DequantizeLinear") and index == 2
             for reader, index in value.uses()
         )
-        if tensor is None or not is_zero_point:
+        if tensor is None or not is_zero_point or value.is_graph_output():
             continue
         array = tensor.numpy()
         first = kept.setdefault((str(tensor.dtype), array.shape, array.tobytes()), value)

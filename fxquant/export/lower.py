@@ -11,11 +11,13 @@ import torch
 from torch import fx, nn
 
 from fxquant.errors import ExportError
+from fxquant.export.operators import REPLACED
 from fxquant.graph.annotations import TENSOR, layer_of
 from fxquant.graph.assemble import Assemble
 from fxquant.graph.capture_notes import inner_graphs
-from fxquant.graph.edit import bypass, set_module, with_submodules
+from fxquant.graph.edit import bypass, remove_dead_code, set_module, with_submodules
 from fxquant.graph.guards import fixed_inputs, remove_guards
+from fxquant.graph.names import module_name
 from fxquant.graph.values import is_quantizer, returns
 from fxquant.nn import QuantizationMixin
 from fxquant.ops import Returns
@@ -54,6 +56,8 @@ def _lowered(gm: fx.GraphModule) -> fx.GraphModule:
     lowered = fx.GraphModule(gm, copy.deepcopy(gm.graph))
     remove_guards(lowered.graph)
     for index, node in enumerate(list(lowered.graph.nodes)):
+        if node.op == "call_function" and node.target in REPLACED:
+            node.target = REPLACED[node.target]
         if node.op != "call_module":
             continue
         module, path = gm.get_submodule(str(node.target)), str(node.target)
@@ -64,7 +68,7 @@ def _lowered(gm: fx.GraphModule) -> fx.GraphModule:
             node.target = f"lowered_{index}"
             lowered.add_submodule(node.target, _lower_quantizer(module, tensor, layer_of(node)))
         elif isinstance(module, QuantizationMixin):
-            set_module(lowered, path, _lower_module(module, layer_of(node) or path))
+            set_module(lowered, path, _lower_module(module, module_name(gm, node)))
         elif inner := inner_graphs(module):
             below = {name: _lowered(graph) for name, graph in inner.items()}
             set_module(lowered, path, with_submodules(module, below))
@@ -79,7 +83,7 @@ def _flatten_output(lowered: fx.GraphModule) -> None:
     if len(flat) == 1 and output.args[0] is flat[0]:
         return
     output.args = (tuple(flat),)
-    lowered.graph.eliminate_dead_code()
+    remove_dead_code(lowered, lowered.graph)
 
 
 def _tensors(gm: fx.GraphModule, value: Any) -> list[fx.Node]:

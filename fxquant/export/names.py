@@ -29,7 +29,12 @@ def name_tensors(model: ir.Model) -> None:
 
     Inputs of the graph keep their name. Another tensor that has a name wanted here gives it up.
     """
-    sites = {node: name for node in model.graph if node.op_type == "QuantizeLinear" and (name := _name(node))}
+    taken: set[str] = set()
+    sites: dict[ir.Node, str] = {}
+    for node in model.graph:
+        if node.op_type == "QuantizeLinear" and (name := _name(node)):
+            sites[node] = free_name(name, taken.__contains__)  # a layer that stays whole may run often
+            taken.add(sites[node])
     wanted = {f"{name}{suffix}" for name in sites.values() for suffix in ("", "_q", "_qdq")}
     for node in model.graph:
         for value in node.outputs:
@@ -52,6 +57,7 @@ def name_constants(model: ir.Model) -> None:
     """
     names: dict[ir.Value, str] = {}
     zero_points: list[ir.Value] = []
+    taken: set[str] = set()
     for node in model.graph:
         if node.op_type not in ("QuantizeLinear", "DequantizeLinear"):
             continue
@@ -59,7 +65,8 @@ def name_constants(model: ir.Model) -> None:
         if name and node.op_type == "DequantizeLinear":
             names[_own(model, node, 0, name)] = name
             names[_own(model, node, 1, name)] = f"{name}_scale"
-            node.outputs[0].name = f"{name}_dq"
+            node.outputs[0].name = free_name(f"{name}_dq", taken.__contains__)
+            taken.add(node.outputs[0].name)
         elif name and scale is not None:
             names.setdefault(scale, f"{name}_scale")
         zero_point = node.inputs[2] if len(node.inputs) > 2 else None

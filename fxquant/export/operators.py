@@ -1,14 +1,19 @@
-"""The two operators that an exported graph is traced with, and their translation to ONNX.
+"""The operators that an exported graph is traced with, and their translation to ONNX.
 
 ``fxquant::quantize_dequantize`` becomes QuantizeLinear and DequantizeLinear, ``fxquant::dequantize`` (of
 stored integers) becomes DequantizeLinear alone. Both carry the tensor's name, so that the file can use it.
+``fxquant::split_groups`` becomes a Slice per group, whose bounds are computed, ``fxquant::join_groups`` a
+Concat.
 """
 
 from collections.abc import Callable
 from typing import Any
 
+import onnx_ir as ir
 import torch
 from onnxscript import opset18, opset21
+
+from fxquant.graph.groups import join_groups, split_groups
 
 TENSOR_NAME = "fxquant.tensor"  # metadata key on the ONNX value that a name belongs to
 
@@ -16,6 +21,8 @@ _LIBRARY = torch.library.Library("fxquant", "FRAGMENT")  # type: ignore[no-untyp
 _SCHEMAS = (
     "quantize_dequantize(Tensor input, Tensor scale, Tensor zero_point, int axis, str tensor) -> Tensor",
     "dequantize(Tensor codes, Tensor scale, Tensor zero_point, int axis, str tensor) -> Tensor",
+    "split_groups(Tensor input, Tensor ends) -> Tensor[]",
+    "join_groups(Tensor[] parts, Tensor input) -> Tensor",
 )
 for _schema in _SCHEMAS:
     _LIBRARY.define(_schema)  # type: ignore[no-untyped-call]  # torch is untyped here
@@ -37,11 +44,42 @@ def translations(opset: int) -> dict[Callable[..., Any], Callable[..., Any]]:
         value.metadata_props[TENSOR_NAME] = tensor
         return value
 
+    def split_groups(input: Any, ends: Any) -> Any:
+        count, axes = ends.shape[0], ops.Constant(value_ints=[0])
+        ends = ops.Cast(ends, to=ir.DataType.INT64)
+        bounds = ops.Concat(ops.Constant(value_ints=[0]), ends, axis=0)
+        at = [ops.Slice(bounds, _ints(ops, i), _ints(ops, i + 1), axes) for i in range(count + 1)]
+        return [ops.Slice(input, at[index], at[index + 1], axes) for index in range(count)]
+
+    def join_groups(parts: Any, input: Any) -> Any:
+        return ops.Concat(*parts, axis=0)
+
+    def sort_stably(input: Any, *, stable: Any = None, dim: int = -1, descending: bool = False) -> Any:
+        axis = _ints(ops, dim % len(input.shape))
+        count = ops.Gather(ops.Shape(input), axis)
+        return ops.TopK(input, count, axis=dim, largest=int(descending), sorted=1)
+
     namespace = torch.ops.fxquant
     return {
+        torch.ops.aten.sort.stable: sort_stably,
+        namespace.split_groups.default: split_groups,
+        namespace.join_groups.default: join_groups,
         namespace.quantize_dequantize.default: quantize_dequantize,
         namespace.dequantize.default: dequantize,
     }
+
+
+def _ints(ops: Any, value: int) -> Any:
+    return ops.Constant(value_ints=[value])
+
+
+def _groups(input: torch.Tensor, ends: torch.Tensor) -> list[torch.Tensor]:
+    context = torch.library.get_ctx()
+    return [input.new_empty((context.new_dynamic_size(), *input.shape[1:])) for _ in range(ends.shape[0])]
+
+
+def _joined(parts: list[torch.Tensor], input: torch.Tensor) -> torch.Tensor:
+    return parts[0].new_empty((input.shape[0], *parts[0].shape[1:]))
 
 
 def _like_input(
@@ -58,3 +96,11 @@ def _like_codes(
 
 torch.library.register_fake("fxquant::quantize_dequantize", _like_input, lib=_LIBRARY)
 torch.library.register_fake("fxquant::dequantize", _like_codes, lib=_LIBRARY)
+torch.library.register_fake("fxquant::split_groups", _groups, lib=_LIBRARY)
+torch.library.register_fake("fxquant::join_groups", _joined, lib=_LIBRARY)
+
+REPLACED: dict[Any, Any] = {
+    split_groups: torch.ops.fxquant.split_groups.default,
+    join_groups: torch.ops.fxquant.join_groups.default,
+}
+"""Functions of a graph that torch.export cannot look into, and the operators that stand for them."""

@@ -6,6 +6,7 @@ import torch
 from torch import fx, nn
 from torch.nn import functional as F
 
+from fxquant.graph.recordable import with_item
 from fxquant.graph.values import is_call, op_of
 from fxquant.ops import OutputRange
 
@@ -16,6 +17,7 @@ _IN_PLACE_OPERATORS = {
     operator.itruediv: operator.truediv,
     operator.imatmul: operator.matmul,
 }
+_FILLING = ("copy_", "fill_", "zero_")  # methods that put other values into all of a tensor
 
 
 class Aliases:
@@ -74,6 +76,8 @@ def written_operand(node: fx.Node) -> fx.Node | None:
 
 def out_of_place(node: fx.Node) -> object | None:
     """Return the target that computes what an in-place call does into a new tensor; None if there is none."""
+    if node.op == "call_method" and node.target in _FILLING:
+        return with_item
     if node.op == "call_method":
         plain = str(node.target)[:-1]
         return plain if callable(getattr(torch.Tensor, plain, None)) else None
@@ -84,6 +88,20 @@ def out_of_place(node: fx.Node) -> object | None:
         return getattr(torch, plain, None) or getattr(F, plain, None)
     has_none = node.target is operator.setitem or "out" in node.kwargs
     return None if has_none else node.target
+
+
+def make_out_of_place(gm: fx.GraphModule, node: fx.Node) -> None:
+    """Let an in-place call that has an out-of-place form compute a new tensor."""
+    if node.op == "call_module":
+        gm.get_submodule(str(node.target)).inplace = False  # type: ignore[assignment]  # a plain flag of torch.nn
+        return
+    target = out_of_place(node)
+    assert target is not None
+    if target is with_item:
+        node.op, node.args = "call_function", (node.args[0], Ellipsis, *(node.args[1:2] or (0,)))
+    node.target = target  # type: ignore[assignment]  # what fx calls
+    if "inplace" in node.kwargs:
+        node.update_kwarg("inplace", False)
 
 
 def _function_name(node: fx.Node) -> str:

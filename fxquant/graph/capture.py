@@ -8,6 +8,7 @@ from torch import fx, nn
 
 from fxquant.errors import CaptureError, FxQuantError, ModelTypeError
 from fxquant.graph.annotations import LAYER
+from fxquant.graph.aten import as_torch_calls, note_layers
 from fxquant.graph.capture_notes import CaptureNotes, set_capture_notes
 from fxquant.graph.copying import copy_model, unwrapped
 from fxquant.graph.coverage import note_macs
@@ -28,8 +29,9 @@ def capture(model: object, example: Example | None = None) -> fx.GraphModule:
     layer it comes from, under "layer". Parametrizations are computed once.
 
     Args:
-        model: An nn.Module, an fx.GraphModule or a torch.export.ExportedProgram.
-        example: A call of the model.
+        model: An nn.Module, an fx.GraphModule or a torch.export.ExportedProgram. Calls of aten's operators
+            become calls of torch.
+        example: A call of the model; an ExportedProgram has one of its own.
 
     Raises:
         ModelTypeError: If it is no model, or cannot be copied.
@@ -37,6 +39,9 @@ def capture(model: object, example: Example | None = None) -> fx.GraphModule:
             names the layer and the line of the user's code.
     """
     if isinstance(model, torch.export.ExportedProgram):
+        if example is None and model.example_inputs is not None:
+            args, kwargs = model.example_inputs
+            example = Example(args=args, kwargs=kwargs)
         model = model.module(check_guards=False)
     if not isinstance(model, nn.Module):
         raise ModelTypeError(
@@ -66,6 +71,9 @@ def _traced(model: nn.Module, name: str) -> fx.GraphModule:
         stack = list(node.meta.get("nn_module_stack") or [""])
         layer = str(node.target) if node.op == "call_module" else stack[-1]
         node.meta[LAYER] = layer.partition("@")[0]  # fx numbers repeated calls of a module
+    if isinstance(model, fx.GraphModule):
+        note_layers(gm, model)
+    as_torch_calls(gm)
     set_capture_notes(gm, CaptureNotes(way="traced"))
     return gm
 

@@ -85,6 +85,14 @@ def add_buffer(gm: fx.GraphModule, name: str, tensor: torch.Tensor) -> str:
     return free
 
 
+def add_parameter(gm: fx.GraphModule, path: str, parameter: nn.Parameter) -> str:
+    """Add a parameter under a dotted path, made unique with a number; return the path it got."""
+    free = free_name(path, lambda name: _exists(gm, name))
+    owner, _, name = free.rpartition(".")
+    gm.get_submodule(owner).register_parameter(name, parameter)
+    return free
+
+
 def keep_float(gm: fx.GraphModule, path: str) -> None:
     """Let constants that read a parameter read a copy, before a pass changes the parameter itself."""
     readers = [node for node in gm.graph.find_nodes(op="get_attr") if node.target == path]

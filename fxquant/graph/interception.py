@@ -17,6 +17,7 @@ from torch.overrides import TorchFunctionMode
 from fxquant.graph.annotations import below
 from fxquant.graph.capture_notes import Resistance
 from fxquant.graph.inputs import Inputs, bound_inputs, call_arguments
+from fxquant.graph.names import LEAF_ROOT
 from fxquant.graph.patches import (
     Run,
     attention_fast_path_disabled,
@@ -34,7 +35,6 @@ from fxquant.nn import QuantizationMixin
 from fxquant.ops import op_of_module
 
 OPAQUE_ROOT = "model"  # where a graph holds the user's model when its own forward has to stay whole
-LEAF_ROOT = "layer"  # where a graph holds a model, or a layer, that is one call
 
 
 @dataclass(kw_only=True)

@@ -8,6 +8,8 @@ from fxquant.graph.annotations import layer_of
 from fxquant.graph.capture_notes import capture_notes
 from fxquant.graph.values import op_of
 
+LEAF_ROOT = "layer"  # where a graph holds a model, or a layer, that is one call
+
 
 def free_name(base: str, is_taken: Callable[[str], bool]) -> str:
     """Return a name that is not taken: the base, or the base with the first number that makes it free."""
@@ -41,14 +43,25 @@ def node_name(gm: fx.GraphModule, node: fx.Node) -> str:
     return f"{notes.path}.{node.name}" if notes and notes.path else node.name
 
 
+def module_name(gm: fx.GraphModule, node: fx.Node) -> str:
+    """Return the dotted path, in the user's model, of the module that a node calls.
+
+    A graph of its own that is one call holds the layer under a name that is not the user's.
+    """
+    notes = capture_notes(gm)
+    path = notes.path if notes else ""
+    if path and node.target == LEAF_ROOT:
+        return path
+    return f"{path}.{node.target}".lstrip(".")
+
+
 def _derived(name: str) -> set[str]:
     return {f"{name}{suffix}" for suffix in _SUFFIXES}
 
 
 def _base_name(gm: fx.GraphModule, node: fx.Node) -> str:
     if node.op in ("placeholder", "get_attr", "call_module"):
-        notes = capture_notes(gm)
-        return f"{notes.path}.{node.target}" if notes and notes.path else str(node.target)
+        return module_name(gm, node)
     op = op_of(gm, node)
     what = op.name if op else node.name
     return f"{layer_of(node)}.{what}".lstrip(".")

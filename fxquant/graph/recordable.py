@@ -44,3 +44,11 @@ def rounded(value: Any, *digits: Any) -> Any:
 def setitem_(tensor: Any, index: Any, value: Any) -> None:
     """Write into a tensor, in place."""
     tensor[index] = value
+
+
+@recordable
+def with_item(tensor: Any, index: Any, value: Any) -> Any:
+    """Return a copy of a tensor with a value written into a part of it."""
+    copied = tensor.clone()
+    copied[index] = value
+    return copied

@@ -11,6 +11,7 @@ from torch import fx, nn
 
 from fxquant.errors import CaptureError, first_line
 from fxquant.graph.annotations import layer_of
+from fxquant.graph.aten import as_torch_calls, note_layers
 from fxquant.graph.capture_notes import CaptureNotes, Resistance, set_capture_notes
 from fxquant.graph.edit import remove_dead_code, set_module, with_submodules
 from fxquant.graph.fresh import of_other_values
@@ -141,6 +142,9 @@ def _build(recording: Recording, class_name: str) -> fx.GraphModule:
         detach_at_borders(recorder.graph)
         remove_dead_code(recorder.root, recorder.graph)
         gm = fx.GraphModule(recorder.root, recorder.graph, class_name)
+        if isinstance(recorder.root, fx.GraphModule):
+            note_layers(gm, recorder.root)
+        as_torch_calls(gm)
         for node in gm.graph.find_nodes(op="call_module"):
             _forget_recorded_hooks(gm, node, recording.opaque)
             layer = layer_of(node)

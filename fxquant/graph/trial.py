@@ -1,6 +1,7 @@
 """difference: try a captured graph on other inputs than it was captured with, beside the model."""
 
 import contextlib
+import io
 from collections.abc import Iterator
 from typing import Any
 
@@ -74,7 +75,7 @@ def depends_on_sizes(model: nn.Module, graph: nn.Module, example: Example, *, is
 def run(model: nn.Module, example: Example) -> Any:
     """Return what a model gives, or the exception it raises; random numbers are the same every time."""
     args, kwargs = example.copied()
-    with seeded(), kept_state(model):
+    with seeded(), kept_state(model), contextlib.redirect_stderr(io.StringIO()):  # fx prints an error's lines
         try:
             return model(*args, **kwargs)
         except Exception as error:  # whatever the user's code raises

@@ -88,6 +88,22 @@ def attribute(gm: fx.GraphModule, node: fx.Node) -> object:
     return getattr(gm.get_submodule(path), name)
 
 
+def transposed_constant(gm: fx.GraphModule, node: object) -> fx.Node | None:
+    """Return the constant whose last two dimensions a node swaps, and nothing more; None for any other node."""
+    if not isinstance(node, fx.Node) or len(node.all_input_nodes) != 1 or node.op == "call_module":
+        return None
+    source, op = node.all_input_nodes[0], op_of(gm, node)
+    held = attribute(gm, source) if is_constant(source) else None
+    if not isinstance(held, torch.Tensor) or held.dim() < 2 or op is None or not op.moves_dims:
+        return None
+    small: Any = torch.arange(6 * 2 ** (held.dim() - 2)).reshape(*[2] * (held.dim() - 2), 2, 3)
+    more = node.args[1:]
+    moved = getattr(small, node.target)(*more, **node.kwargs) if node.op == "call_method" else None
+    if callable(node.target):
+        moved = node.target(small, *more, **node.kwargs)
+    return source if isinstance(moved, torch.Tensor) and torch.equal(moved, small.mT) else None
+
+
 def operand_of(node: fx.Node, operand: Operand) -> object:
     """Return the argument a node passes for an operand; None where it passes none.
 

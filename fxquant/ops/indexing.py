@@ -12,6 +12,8 @@ _MASKED = (
     Operand(name="value", index=2),
 )
 
+_SORTED = ("input", "dim", "descending")
+
 INDEXING = (
     Op(
         name="gather",
@@ -39,7 +41,11 @@ INDEXING = (
     ),
     Op(
         name="index_put",
-        functions=("fxquant.graph.recordable.setitem_", torch.index_put, torch.scatter, torch.masked_scatter),
+        functions=(
+            "fxquant.graph.recordable.setitem_",
+            "fxquant.graph.recordable.with_item",
+            *(torch.index_put, torch.scatter, torch.masked_scatter),
+        ),
         methods=(
             "index_put",
             "index_put_",
@@ -52,11 +58,28 @@ INDEXING = (
         onnx="ScatterND",
     ),
     Op(
-        name="sort",
-        functions=(torch.topk, torch.sort),
-        methods=("topk", "sort"),
+        name="topk",
+        functions=(torch.topk,),
+        methods=("topk",),
         output=OutputRange.LIKE_INPUT,
         returns=Returns.TUPLE,
+        onnx="TopK",
+    ),
+    Op(
+        name="sort",
+        functions=(torch.sort,),
+        methods=("sort",),
+        output=OutputRange.LIKE_INPUT,
+        returns=Returns.TUPLE,
+        sorts=_SORTED,
+        onnx="TopK",
+    ),
+    Op(
+        name="argsort",
+        functions=(torch.argsort,),
+        methods=("argsort",),
+        output=OutputRange.FLOAT,  # an index
+        sorts=_SORTED,
         onnx="TopK",
     ),
     Op(

@@ -4,6 +4,8 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from fxquant.ops.equation import einsum_indices
+
 Shape = tuple[int, ...]
 
 
@@ -64,15 +66,15 @@ def bilinear(call: CallShapes) -> int:
 
 def einsum(call: CallShapes) -> int:
     """One product for each combination of all indices, beyond the first operand."""
-    inputs = call.equation.replace(" ", "").partition("->")[0].split(",")
     shapes = list(call.operands.values())
-    if "." in call.equation or len(inputs) != len(shapes) or len(inputs) < 2:
+    if len(shapes) < 2 or call.equation.count(",") != len(shapes) - 1:
         return 0
-    pairs = [
-        pair for text, shape in zip(inputs, shapes, strict=True) for pair in zip(text, shape, strict=False)
-    ]
-    sizes = dict(pairs)
-    return math.prod(sizes.values()) * (len(inputs) - 1)
+    texts, _ = einsum_indices(call.equation, [len(shape) for shape in shapes])
+    sizes: dict[str, int] = {}
+    for text, shape in zip(texts, shapes, strict=True):
+        for index, size in zip(text, shape, strict=True):
+            sizes[index] = max(size, sizes.get(index, 1))
+    return math.prod(sizes.values()) * (len(shapes) - 1)
 
 
 def recurrent(call: CallShapes) -> int:

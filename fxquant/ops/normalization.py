@@ -3,6 +3,7 @@
 from torch import nn
 from torch.nn import functional as F
 
+from fxquant.ops.layer_form import BATCH_NORM
 from fxquant.ops.module_form import module_form
 from fxquant.ops.op import Op
 
@@ -11,6 +12,7 @@ NORMALIZATION = (
         name="batch_norm",
         modules=(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm),
         functions=(F.batch_norm,),
+        layer=BATCH_NORM,
         onnx="BatchNormalization",
     ),
     Op(name="layer_norm", modules=(nn.LayerNorm,), functions=(F.layer_norm,), onnx="LayerNormalization"),

@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from fxquant.errors import OptionError
+from fxquant.ops.layer_form import LayerForm
 from fxquant.ops.macs import Macs
 
 
@@ -72,10 +73,13 @@ class Op:
         fixed_range: The range, as (min, max), of a FIXED output.
         returns: What kind of value a call gives.
         may_take_apart: Whether a call may pick one of several tensors, whose ranges have nothing in common.
+        moves_dims: Whether the op gives its input with the dimensions in another order.
+        sorts: Names of the arguments of an op that sorts, in order; empty for any other op.
         is_flatten: Whether a call with start dimension 1 gives a matrix, whatever its input.
         is_noop_in_eval: Whether the op returns its input unchanged outside training.
         has_quantized_modules: Whether its modules have a quantized class.
         has_written_modules: Whether those classes are written by hand, rather than made from the row.
+        layer: How a call of a function on constant parameters is written as a layer; None for never.
         macs: Counts the multiply-accumulates of a call; None for an op that takes next to none.
         onnx: Name of the ONNX op it becomes, as documentation; several where it depends on the arguments.
     """
@@ -90,10 +94,13 @@ class Op:
     fixed_range: tuple[float, float] | None = None
     returns: Returns = Returns.TENSOR
     may_take_apart: bool = False
+    moves_dims: bool = False
+    sorts: tuple[str, ...] = ()
     is_flatten: bool = False
     is_noop_in_eval: bool = False
     has_quantized_modules: bool = True
     has_written_modules: bool = False
+    layer: LayerForm | None = None
     macs: Macs | None = None
     onnx: str = ""
 

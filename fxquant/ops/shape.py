@@ -45,6 +45,7 @@ SHAPE = (
         functions=(torch.permute, torch.transpose, torch.t, torch.movedim),
         methods=("permute", "transpose", "t", "movedim", "T", "mT", "H", "mH"),
         output=_LIKE,
+        moves_dims=True,
         onnx="Transpose",
     ),
     Op(
@@ -200,6 +201,7 @@ SHAPE = (
             "fxquant.graph.guards.require",
             "fxquant.graph.recordable.truth_of",
             "fxquant.graph.recordable.rounded",
+            "aten::_assert_tensor_metadata",
             torch._assert,
         ),
         methods=("item",),

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import nn
 
 from fxquant.errors import unknown_option
@@ -10,6 +11,7 @@ from fxquant.ops.activation import ACTIVATION
 from fxquant.ops.comparison import COMPARISON
 from fxquant.ops.creation import CREATION
 from fxquant.ops.elementwise import ELEMENTWISE
+from fxquant.ops.grouped import GROUPED
 from fxquant.ops.indexing import INDEXING
 from fxquant.ops.loss import LOSS
 from fxquant.ops.module_form import AnyFunction
@@ -22,6 +24,7 @@ from fxquant.ops.weighted import WEIGHTED
 
 TABLE: tuple[Op, ...] = (
     *WEIGHTED,
+    *GROUPED,
     *ELEMENTWISE,
     *ACTIVATION,
     *POOLING,
@@ -66,7 +69,13 @@ def op_of_module(module: nn.Module) -> Op | None:
 
 
 def op_of_function(function: Callable[..., Any]) -> Op | None:
-    """Return the row of a function, by identity or by qualified name; None if the table has none."""
+    """Return the row of a function, by identity or by qualified name; None if the table has none.
+
+    An operator of torch.library is named as its schema names it, such as "aten::conv2d".
+    """
+    packet = function.overloadpacket if isinstance(function, torch._ops.OpOverload) else function
+    if isinstance(packet, torch._ops.OpOverloadPacket):
+        return _BY_FUNCTION.get(packet._qualified_op_name)
     qualified = f"{getattr(function, '__module__', '')}.{getattr(function, '__qualname__', '')}"
     return _BY_FUNCTION.get(function) or _BY_FUNCTION.get(qualified)
 

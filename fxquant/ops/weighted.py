@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 
-from fxquant.ops import macs
+from fxquant.ops import layer_form, macs
 from fxquant.ops.module_form import module_form
 from fxquant.ops.op import Op, Operand, Returns, Role, operands, weighted
 
@@ -43,6 +43,7 @@ WEIGHTED = (
             modules=(module,),
             functions=(function,),
             operands=weighted(axis),
+            layer=layer_form.convolution(module, is_transposed=axis == 1),
             macs=macs.transposed_convolution if axis else macs.convolution,
             onnx=onnx,
         )
@@ -53,6 +54,7 @@ WEIGHTED = (
         modules=(nn.Linear, NonDynamicallyQuantizableLinear),
         functions=(F.linear,),
         operands=weighted(0),  # weight: [out, in]
+        layer=layer_form.LINEAR,
         macs=macs.linear,
         onnx="Gemm, MatMul",
     ),

@@ -10,9 +10,12 @@ from fxquant.passes.assign_residual_branches import AssignResidualBranches
 from fxquant.passes.assign_specs import AssignSpecs
 from fxquant.passes.base import Changes, Pass
 from fxquant.passes.canonicalize import Canonicalize
+from fxquant.passes.canonicalize_writes import CanonicalizeWrites
 from fxquant.passes.catalogue import catalogue_text
 from fxquant.passes.decompose_addmm import DecomposeAddmm
 from fxquant.passes.decompose_attention import DecomposeAttention
+from fxquant.passes.decompose_einsum import DecomposeEinsum
+from fxquant.passes.decompose_grouped_products import DecomposeGroupedProducts
 from fxquant.passes.derive_bias import DeriveBias
 from fxquant.passes.fold_batch_norm import FoldBatchNorm
 from fxquant.passes.freeze_encodings import FreezeEncodings
@@ -23,18 +26,21 @@ from fxquant.passes.pipeline import Pipeline, parse_pipeline
 from fxquant.passes.remove_noop import RemoveNoop
 from fxquant.passes.share_encodings import ShareEncodings
 from fxquant.passes.swap_functions import SwapFunctions
+from fxquant.passes.swap_layers import SwapLayers
 from fxquant.passes.swap_modules import SwapModules
-from fxquant.passes.swap_norms import SwapNorms
 from fxquant.passes.widen_weights import WidenWeights
 from fxquant.targets import BiasHandling, Target
 
 CATALOGUE: tuple[type[Pass], ...] = (
+    CanonicalizeWrites,
     Canonicalize,
     RemoveNoop,
-    SwapNorms,
+    DecomposeEinsum,
+    DecomposeGroupedProducts,
+    DecomposeAddmm,
+    SwapLayers,
     FoldBatchNorm,
     DecomposeAttention,
-    DecomposeAddmm,
     AssignSpecs,
     AssignOutputs,
     AssignResidualBranches,
@@ -65,9 +71,11 @@ def prepare_pipeline(target: Target) -> Pipeline:
     option = f"{{target={target.name}}}"
     placing = [f"{name}{option}" if name in _TARGETED else name for name in ("assign-specs", *target.passes)]
     common = ["share-encodings", "insert-quantizers", "swap-modules"]
-    simplifying = ["canonicalize", "remove-noop", "swap-norms", "fold-batch-norm"]
-    decomposing = ["decompose-attention", "decompose-addmm"]
-    return parse(",".join([*simplifying, *decomposing, *placing, *common]))
+    simplifying = ["canonicalize-writes", "canonicalize", "remove-noop"]
+    products = ["decompose-einsum", "decompose-grouped-products", "decompose-addmm"]
+    decomposing = [*products, "decompose-attention"]
+    folding = ["swap-layers", "fold-batch-norm"]
+    return parse(",".join([*simplifying, *decomposing, *folding, *placing, *common]))
 
 
 def convert_pipeline(target: Target) -> Pipeline:
@@ -84,9 +92,12 @@ __all__ = [
     "AssignResidualBranches",
     "AssignSpecs",
     "Canonicalize",
+    "CanonicalizeWrites",
     "Changes",
     "DecomposeAddmm",
     "DecomposeAttention",
+    "DecomposeEinsum",
+    "DecomposeGroupedProducts",
     "DeriveBias",
     "FoldBatchNorm",
     "FreezeEncodings",
@@ -98,8 +109,8 @@ __all__ = [
     "RemoveNoop",
     "ShareEncodings",
     "SwapFunctions",
+    "SwapLayers",
     "SwapModules",
-    "SwapNorms",
     "WidenWeights",
     "catalogue_text",
     "convert_pipeline",

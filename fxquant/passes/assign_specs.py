@@ -44,7 +44,7 @@ class AssignSpecs(Pass):
 
     name = "assign-specs"
     changes = Changes.NOTHING
-    after = ("fold-batch-norm", "decompose-attention", "decompose-addmm")
+    after = ("fold-batch-norm", "decompose-attention")
 
     def rewrite(self, gm: fx.GraphModule, report: Report) -> bool:
         target = get_target(self.target)

@@ -20,8 +20,8 @@ import torch
 from torch import fx
 
 from fxquant.graph import Report
-from fxquant.graph.aliases import Aliases, out_of_place, writes_in_place, written_operand
-from fxquant.graph.values import is_constant, returns
+from fxquant.graph.aliases import Aliases, make_out_of_place, out_of_place, writes_in_place, written_operand
+from fxquant.graph.values import arguments_by_name, is_constant, op_of, returns
 from fxquant.ops import Returns, op_of_module
 from fxquant.passes.base import Changes, Pass
 
@@ -30,16 +30,18 @@ from fxquant.passes.base import Changes, Pass
 class Canonicalize(Pass):
     """Turn in-place ops into their out-of-place form, so that a node's value never changes.
 
-    Layers called by keyword are called by position, and ``view`` is ``reshape``.
+    Layers called by keyword are called by position, ``view`` is ``reshape``, and sorts keep the order of
+    equals, as ONNX's do.
     """
 
     name = "canonicalize"
     changes = Changes.STRUCTURE
+    after = ("canonicalize-writes",)
 
     def rewrite(self, gm: fx.GraphModule, report: Report) -> bool:
         aliases = Aliases(gm)
         order = {node: index for index, node in enumerate(gm.graph.nodes)}
-        moved = [_call_by_position(gm, node) for node in gm.graph.nodes]
+        moved = [_call_by_position(gm, node) or _sort_stably(gm, node) for node in gm.graph.nodes]
         has_changed = any(moved)
         # decided before any is changed: a module's flag serves all its calls
         refusals = {
@@ -59,7 +61,7 @@ class Canonicalize(Pass):
                 for user in list(node.all_input_nodes[0].users):
                     if order[user] > order[node]:
                         user.replace_input_with(node.all_input_nodes[0], node)
-            _make_out_of_place(gm, node)
+            make_out_of_place(gm, node)
             self.applied(gm, node, report, "made out of place")
             has_changed = True
         aliases = Aliases(gm)
@@ -84,15 +86,6 @@ def _refusal(node: fx.Node, aliases: Aliases, order: dict[fx.Node, int]) -> str:
     return ""
 
 
-def _make_out_of_place(gm: fx.GraphModule, node: fx.Node) -> None:
-    if node.op == "call_module":
-        gm.get_submodule(str(node.target)).inplace = False  # type: ignore[assignment]  # a plain flag of torch.nn
-        return
-    node.target = out_of_place(node)  # type: ignore[assignment]  # not None: checked by _refusal
-    if "inplace" in node.kwargs:
-        node.update_kwarg("inplace", False)
-
-
 def _reshape_view(node: fx.Node) -> bool:
     """Turn ``view`` to other sizes into ``reshape``, which does not ask for a layout in memory."""
     sizes = node.args[1:]
@@ -115,3 +108,14 @@ def _call_by_position(gm: fx.GraphModule, node: fx.Node) -> bool:
     has_changed = len(bound.args) > len(node.args)
     node.args, node.kwargs = bound.args, bound.kwargs
     return has_changed
+
+
+def _sort_stably(gm: fx.GraphModule, node: fx.Node) -> bool:
+    """Let a sort keep the order of equals; torch takes that option together with keywords only."""
+    op = op_of(gm, node)
+    if op is None or not op.sorts or node.op == "call_module" or node.kwargs.get("stable") is True:
+        return False
+    given = arguments_by_name(node, op.sorts)
+    node.args = (given.pop(op.sorts[0]),)
+    node.kwargs = given | {"stable": True}
+    return True

@@ -1,13 +1,15 @@
-"""DecomposeAddmm: write an added matrix product out as a product and a sum.
+"""DecomposeAddmm: write an added matrix product out as a product and a sum, or as a linear layer's call.
 
 Before::
 
     addmm = addmm(bias, x, weight)
+    addmm_1 = addmm(bias, addmm, .t(matrix))
 
 After::
 
     product = matmul(x, weight)
     addmm = add(product, bias)
+    linear = linear(addmm, matrix, bias)
 """
 
 import operator
@@ -15,9 +17,11 @@ from dataclasses import dataclass
 
 import torch
 from torch import fx
+from torch.nn import functional as F
 
 from fxquant.graph import Report
 from fxquant.graph.annotations import MACS
+from fxquant.graph.values import attribute, is_constant, transposed_constant
 from fxquant.passes.base import Changes, Pass
 
 _ADDED_PRODUCTS = (torch.addmm, torch.baddbmm)
@@ -25,7 +29,7 @@ _ADDED_PRODUCTS = (torch.addmm, torch.baddbmm)
 
 @dataclass(frozen=True)
 class DecomposeAddmm(Pass):
-    """Write an added matrix product out as a product and a sum."""
+    """Write an added matrix product out as a product and a sum, or as a linear layer's call."""
 
     name = "decompose-addmm"
     changes = Changes.STRUCTURE
@@ -41,8 +45,12 @@ class DecomposeAddmm(Pass):
                 self.declined(gm, node, report, "its operands or factors are not given by position")
                 continue
             added, first, second = node.args
+            weight = transposed_constant(gm, second) if node.target is torch.addmm else None
             with gm.graph.inserting_before(node):
-                output = gm.graph.call_function(torch.matmul, (first, second))
+                if weight is not None and alpha == beta == 1 and _is_bias(gm, added):
+                    output, beta = gm.graph.call_function(F.linear, (first, weight, added)), 0
+                else:
+                    output = gm.graph.call_function(torch.matmul, (first, second))
                 output.meta |= node.meta
                 if alpha != 1:
                     output = self._next(gm, node, operator.mul, output, alpha)
@@ -52,7 +60,8 @@ class DecomposeAddmm(Pass):
                     output = self._next(gm, node, operator.add, output, added)
             node.replace_all_uses_with(output)
             gm.graph.erase_node(node)
-            self.applied(gm, output, report, "now a product and a sum")
+            is_linear = output.target is F.linear
+            self.applied(gm, output, report, f"now {'a linear call' if is_linear else 'a product and a sum'}")
             has_changed = True
         return has_changed
 
@@ -62,3 +71,9 @@ class DecomposeAddmm(Pass):
         made = gm.graph.call_function(function, (left, right))  # type: ignore[arg-type]  # an operator on nodes
         made.meta |= {key: value for key, value in node.meta.items() if key != MACS}
         return made
+
+
+def _is_bias(gm: fx.GraphModule, added: object) -> bool:
+    """Whether a linear layer can hold what is added: a constant with one number per output."""
+    tensor = attribute(gm, added) if isinstance(added, fx.Node) and is_constant(added) else None
+    return isinstance(tensor, torch.Tensor) and tensor.dim() == 1

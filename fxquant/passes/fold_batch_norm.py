@@ -34,7 +34,7 @@ class FoldBatchNorm(Pass):
 
     name = "fold-batch-norm"
     changes = Changes.BOTH
-    after = ("remove-noop", "swap-norms")
+    after = ("remove-noop", "swap-layers")
 
     def rewrite(self, gm: fx.GraphModule, report: Report) -> bool:
         calls = callers(gm, lambda module: True)

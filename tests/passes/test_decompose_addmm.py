@@ -21,6 +21,17 @@ class Addmm(nn.Module):
         return torch.addmm(self.bias, x, self.weight, **self.factors)
 
 
+class Linear(nn.Module):
+    """A linear layer as core aten writes it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(torch.randn(3, 4)), nn.Parameter(torch.randn(3))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.addmm(self.bias, x, torch.permute(self.weight, (1, 0)))
+
+
 class Baddbmm(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return torch.baddbmm(x, x, x)
@@ -32,6 +43,7 @@ class Baddbmm(nn.Module):
         ("plain", Addmm(), (2, 4)),
         ("factors", Addmm(beta=0.5, alpha=2.0), (2, 4)),
         ("no_sum", Addmm(beta=0), (2, 4)),
+        ("linear", Linear(), (2, 4)),
         ("batched", Baddbmm(), (2, 4, 4)),
     ],
 )

@@ -26,7 +26,10 @@ from fxquant.passes.pipeline import parse_pipeline
 from fxquant.targets import TARGETS, get_target
 from tests.zoo import small_models
 
-FOLD = "canonicalize,remove-noop,swap-norms,fold-batch-norm,decompose-attention,decompose-addmm"
+FOLD = (
+    "canonicalize-writes,canonicalize,remove-noop,decompose-einsum,decompose-grouped-products,"
+    "decompose-addmm,decompose-attention,swap-layers,fold-batch-norm"
+)
 
 
 @dataclass(frozen=True)
@@ -182,12 +185,15 @@ def test_every_pass_logs_one_line(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, logger="fxquant.passes"):
         parse(FOLD).run(capture(Net()), Report())
     assert [record.getMessage() for record in caplog.records] == [
+        "canonicalize-writes: 0 applied, 0 declined",
         "canonicalize: 1 applied, 0 declined",
         "remove-noop: 1 applied, 0 declined",
-        "swap-norms: 0 applied, 0 declined",
-        "fold-batch-norm: 0 applied, 0 declined",
-        "decompose-attention: 0 applied, 0 declined",
+        "decompose-einsum: 0 applied, 0 declined",
+        "decompose-grouped-products: 0 applied, 0 declined",
         "decompose-addmm: 0 applied, 0 declined",
+        "decompose-attention: 0 applied, 0 declined",
+        "swap-layers: 0 applied, 0 declined",
+        "fold-batch-norm: 0 applied, 0 declined",
     ]
 
 
