@@ -53,7 +53,7 @@ def test_layers_that_a_whole_layer_calls_are_quantized(branching):
     simulated = fxquant.convert(branching)
     coverage = fxquant.report(branching).coverage
     assert (coverage.share_of_macs, coverage.macs) == (1.0, 4 * 8 * 8 * 4)
-    assert simulated.inner.fc.layer.weight.dtype == torch.int8
+    assert simulated.inner.fc.graph_module.layer.weight.dtype == torch.int8
     for copied in (copy.deepcopy(simulated), pickle.loads(pickle.dumps(simulated))):
         assert torch.equal(copied(ROWS), simulated(ROWS))
 
@@ -65,7 +65,7 @@ def test_a_whole_layer_that_branches_cannot_be_exported(branching, tmp_path):
 
 
 def test_nan_inside_a_whole_layer_is_found(branching):
-    branching.inner.fc.layer.bias.data[0] = float("nan")
+    branching.inner.fc.graph_module.layer.bias.data[0] = float("nan")
     with pytest.raises(NonFiniteError, match=r"inner\.fc"):
         fxquant.calibrate(branching, [ROWS])
 

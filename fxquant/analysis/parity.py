@@ -163,6 +163,7 @@ class _ParityInterpreter(fx.Interpreter):
         feeds_runtime: bool,
     ) -> None:
         super().__init__(gm)
+        self.extra_traceback = False  # fx would write into the messages of errors
         self._sites = sites
         self._codes = codes
         self._feeds_runtime = feeds_runtime
@@ -179,6 +180,7 @@ class _ParityInterpreter(fx.Interpreter):
         tensor = self.env[n.all_input_nodes[0]]
         encoding = quantizer.get_encodings()
         runtime = torch.from_numpy(self._codes[f"{parity.name}_q"].astype(np.int64)).to(tensor.device)
+        _check_shapes(parity.name, tensor, runtime)
         steps = (encoding.quantize(tensor).to(torch.int64) - runtime).abs()
         differing, largest = int((steps > 0).sum()), int(steps.max()) if steps.numel() else 0
         if not self._feeds_runtime:
@@ -189,6 +191,16 @@ class _ParityInterpreter(fx.Interpreter):
         parity.differing += differing
         parity.max_steps = max(parity.max_steps, largest)
         return encoding.dequantize(runtime).to(tensor.dtype)
+
+
+def _check_shapes(name: str, simulated: torch.Tensor, runtime: torch.Tensor) -> None:
+    """Check that a tensor has the same sizes in both: they may depend on random numbers."""
+    if simulated.shape != runtime.shape:
+        raise BatchError(
+            f"Tensor '{name}' has the sizes {tuple(simulated.shape)} in the simulation, but "
+            f"{tuple(runtime.shape)} in the file: they depend on random numbers or on a threshold.",
+            remedy="Compare the parts of the model whose sizes do not depend on data.",
+        )
 
 
 def _sites(gm: fx.GraphModule) -> dict[fx.Node, TensorParity]:
@@ -210,6 +222,7 @@ def _compare_outputs(
 ) -> None:
     for output, leaf in zip(outputs, tensors_in(simulated), strict=True):
         ours, theirs = leaf.double().cpu(), torch.from_numpy(deployed[output.name]).double()
+        _check_shapes(output.name, ours, theirs)
         is_same = (ours == theirs) | (ours.isnan() & theirs.isnan())
         difference = torch.where(is_same, 0.0, (ours - theirs).abs()).nan_to_num(nan=float("inf"))
         largest = float(difference.max()) if difference.numel() else 0.0

@@ -10,6 +10,7 @@ def fold_transposed_weights(model: ir.Model) -> None:
     Fused kernels look for a DequantizeLinear right before a MatMul.
     """
     graph = model.graph
+    moved: dict[tuple[ir.Value, tuple[int, ...]], ir.Value] = {}  # equal codes are stored once
     for node in list(graph):
         source = node.inputs[0] if node.op_type == "Transpose" else None
         dequantize = source.producer() if source is not None else None
@@ -19,15 +20,18 @@ def fold_transposed_weights(model: ir.Model) -> None:
         if codes is None or codes.const_value is None or len(list(source.uses())) > 1:
             continue
         order = list(node.attributes["perm"].as_ints())
-        array = np.ascontiguousarray(codes.const_value.numpy().transpose(order))
-        transposed = ir.Value(name=f"{codes.name}_transposed", const_value=ir.tensor(array))
-        transposed.dtype, transposed.shape = codes.const_value.dtype, ir.Shape(array.shape)
-        graph.register_initializer(transposed)
+        key = codes, tuple(order)
+        if key not in moved:
+            array = np.ascontiguousarray(codes.const_value.numpy().transpose(order))
+            moved[key] = ir.Value(name=f"{codes.name}_transposed_{len(moved)}", const_value=ir.tensor(array))
+            moved[key].dtype, moved[key].shape = codes.const_value.dtype, ir.Shape(array.shape)
+            graph.register_initializer(moved[key])
+        transposed = moved[key]
         dequantize.replace_input_with(0, transposed)
         axis = dequantize.attributes["axis"].as_int()
         dequantize.attributes["axis"] = ir.AttrInt64("axis", order.index(axis))
         source.shape = transposed.shape
-        ir.convenience.replace_all_uses_with(node.outputs[0], source)
+        ir.convenience.replace_all_uses_with(node.outputs[0], source, replace_graph_outputs=True)
         graph.remove(node, safe=True)
 
 

@@ -5,6 +5,7 @@ values of its codes, an activation in a float type without a quantizer.
 """
 
 import copy
+import operator
 from typing import Any
 
 import torch
@@ -12,12 +13,13 @@ from torch import fx, nn
 
 from fxquant.errors import ExportError
 from fxquant.export.operators import REPLACED
-from fxquant.graph.annotations import TENSOR, layer_of
+from fxquant.graph.annotations import TENSOR, layer_of, result_of
 from fxquant.graph.assemble import Assemble
 from fxquant.graph.capture_notes import inner_graphs
 from fxquant.graph.edit import bypass, remove_dead_code, set_module, with_submodules
 from fxquant.graph.guards import fixed_inputs, remove_guards
 from fxquant.graph.names import module_name
+from fxquant.graph.structure import tensors_in
 from fxquant.graph.values import is_quantizer, returns
 from fxquant.nn import QuantizationMixin
 from fxquant.ops import Returns
@@ -55,6 +57,7 @@ def _lowered(gm: fx.GraphModule) -> fx.GraphModule:
     """Return a copy of one graph with export operators, and of the graphs that its opaque layers call."""
     lowered = fx.GraphModule(gm, copy.deepcopy(gm.graph))
     remove_guards(lowered.graph)
+    _negate_integers(lowered)
     for index, node in enumerate(list(lowered.graph.nodes)):
         if node.op == "call_function" and node.target in REPLACED:
             node.target = REPLACED[node.target]
@@ -89,11 +92,33 @@ def _flatten_output(lowered: fx.GraphModule) -> None:
 def _tensors(gm: fx.GraphModule, value: Any) -> list[fx.Node]:
     if isinstance(value, fx.Node) and value.op == "call_module":
         module = gm.get_submodule(str(value.target))
-        return list(value.all_input_nodes) if isinstance(module, Assemble) else [value]
+        return _assembled(module, value) if isinstance(module, Assemble) else [value]
     if isinstance(value, fx.Node):
         return [value]
     parts = value.values() if isinstance(value, dict) else value if isinstance(value, tuple | list) else ()
     return [node for part in parts for node in _tensors(gm, part)]
+
+
+def _assembled(module: Assemble, call: fx.Node) -> list[fx.Node]:
+    """Return the tensors of an assembled object in the order in which it holds them, some of them twice."""
+    marks = [torch.empty(0) for _ in call.args]
+    nodes = {id(mark): node for mark, node in zip(marks, call.args, strict=True)}
+    held = [nodes[id(tensor)] for tensor in tensors_in(module(*marks)) if id(tensor) in nodes]
+    return [node for node in held if isinstance(node, fx.Node)]
+
+
+def _negate_integers(lowered: fx.GraphModule) -> None:
+    """Write a number minus a tensor as a sum: torch.onnx cannot promote the types of integers there."""
+    for node in lowered.graph.find_nodes(op="call_function", target=operator.sub):
+        number, tensor = node.args
+        if isinstance(number, fx.Node) or not isinstance(tensor, fx.Node):
+            continue
+        result = result_of(tensor)
+        if result is None or result.dtype.is_floating_point:
+            continue
+        with lowered.graph.inserting_before(node):
+            negative = lowered.graph.call_function(torch.neg, (tensor,))
+        node.target, node.args = torch.add, (negative, number)
 
 
 def needs_opset_21(gm: fx.GraphModule) -> bool:

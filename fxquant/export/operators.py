@@ -15,6 +15,10 @@ from onnxscript import opset18, opset21
 
 from fxquant.graph.groups import join_groups, split_groups
 
+_HALF = (
+    ir.DataType.FLOAT16,
+    ir.DataType.BFLOAT16,
+)  # they need scales of their own type
 TENSOR_NAME = "fxquant.tensor"  # metadata key on the ONNX value that a name belongs to
 
 _LIBRARY = torch.library.Library("fxquant", "FRAGMENT")  # type: ignore[no-untyped-call]  # torch is untyped here
@@ -33,9 +37,12 @@ def translations(opset: int) -> dict[Callable[..., Any], Callable[..., Any]]:
     ops: Any = opset21 if opset >= 21 else opset18
 
     def quantize_dequantize(input: Any, scale: Any, zero_point: Any, axis: int, tensor: str) -> Any:
-        codes = ops.QuantizeLinear(input, scale, zero_point, axis=axis)
+        is_half = input.dtype in _HALF
+        value = ops.Cast(input, to=ir.DataType.FLOAT) if is_half else input
+        codes = ops.QuantizeLinear(value, scale, zero_point, axis=axis)
         codes.metadata_props[TENSOR_NAME] = tensor
-        return ops.DequantizeLinear(codes, scale, zero_point, axis=axis)
+        value = ops.DequantizeLinear(codes, scale, zero_point, axis=axis)
+        return ops.Cast(value, to=input.dtype) if is_half else value
 
     def dequantize(codes: Any, scale: Any, zero_point: Any, axis: int, tensor: str) -> Any:
         has_zero_point = str(zero_point.dtype) != "INT32"  # a bias: ONNX knows no zero point for int32

@@ -1,6 +1,7 @@
 """Aliases: which nodes may give the same memory, and which of it is written in place."""
 
 import operator
+from typing import Any
 
 import torch
 from torch import fx, nn
@@ -98,7 +99,8 @@ def make_out_of_place(gm: fx.GraphModule, node: fx.Node) -> None:
     target = out_of_place(node)
     assert target is not None
     if target is with_item:
-        node.op, node.args = "call_function", (node.args[0], Ellipsis, *(node.args[1:2] or (0,)))
+        everything: Any = Ellipsis
+        node.op, node.args = "call_function", (node.args[0], everything, *(node.args[1:2] or (0,)))
     node.target = target  # type: ignore[assignment]  # what fx calls
     if "inplace" in node.kwargs:
         node.update_kwarg("inplace", False)

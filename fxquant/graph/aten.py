@@ -1,4 +1,4 @@
-"""as_torch_calls: calls of aten's operators, as exported programs hold them, as the calls of torch they stand for.
+"""as_torch_calls: calls of aten's operators, which exported programs hold, as the calls of torch they are.
 
 The op table knows torch.nn.functional and torch; an ExportedProgram knows ``aten::conv2d`` or, decomposed,
 ``aten::convolution``. An operator without a counterpart stays what it is.
@@ -140,9 +140,15 @@ def _convolution(given: _Arguments, node: fx.Node) -> _Call | None:
     if result is not None:
         dims = len(result.shape) - 2
     options = [given["stride"], given["padding"], given["dilation"], given["groups"]]
-    functions = _CONVOLUTIONS
+    functions: tuple[Callable[..., Any], ...] = _CONVOLUTIONS
     if given["transposed"]:
-        options = [given["stride"], given["padding"], given["output_padding"], given["groups"], given["dilation"]]
+        options = [
+            given["stride"],
+            given["padding"],
+            given["output_padding"],
+            given["groups"],
+            given["dilation"],
+        ]
         functions = _TRANSPOSED_CONVOLUTIONS
     if not 1 <= dims <= len(functions):
         return None

@@ -22,6 +22,7 @@ class Kind(Enum):
     READ = "read"  # hands a tensor's contents to Python
     RANK = "rank"  # asks for the number of dimensions
     SIZE = "size"  # asks for one size or all
+    SET = "set"  # puts other contents into a tensor
     LENGTH = "length"  # asks for a size, as a plain int
 
 
@@ -83,7 +84,7 @@ def _form(function: Callable[..., Any]) -> CallForm:
 
 def _attribute(accessor: str, name: str) -> CallForm:
     if accessor != "__get__":
-        return CallForm(Kind.RUN if name in ("requires_grad", "grad") else Kind.READ)
+        return CallForm(Kind.RUN if name in ("requires_grad", "grad") else Kind.SET)
     if name in ("ndim", "shape"):
         return CallForm(Kind.RANK if name == "ndim" else Kind.SIZE)
     if name in _TENSOR_ATTRIBUTES:

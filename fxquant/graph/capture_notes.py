@@ -1,7 +1,7 @@
 """CaptureNotes: how a graph came to be, kept with it."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import fx, nn
@@ -39,6 +39,7 @@ class CaptureNotes:
         path: Dotted path of the layer in the user's model; empty for the model itself.
         guards: What the capture fixed.
         opaque: Layers that stay whole and float, with the reason; what they call has graphs of its own.
+        whole_macs: Multiply-accumulates that those layers take themselves, by dotted path.
         uses_autocast: Whether the forward casts automatically, which the graph leaves out.
         failure: How the graph differs from the model where nothing more could be done; empty for equal.
     """
@@ -47,6 +48,7 @@ class CaptureNotes:
     path: str = ""
     guards: tuple[Guard, ...] = ()
     opaque: tuple[Resistance, ...] = ()
+    whole_macs: Mapping[str, int] = field(default_factory=dict)
     uses_autocast: bool = False
     failure: str = ""
 

@@ -9,7 +9,7 @@ import torch
 from torch import fx, nn
 
 from fxquant.graph.annotations import MACS, Result, result_of
-from fxquant.graph.capture_notes import graphs_of
+from fxquant.graph.capture_notes import capture_notes, graphs_of
 from fxquant.graph.names import node_name
 from fxquant.graph.values import activations_of, attribute, is_constant, op_of, operand_of, quantizer_of
 from fxquant.nn import QuantizationMixin
@@ -25,7 +25,7 @@ class Coverage:
         quantized_macs: Those whose operands are all read quantized.
         parameters: Number of elements of all parameters.
         quantized_parameters: Those that are stored quantized.
-        float_macs: The others' multiply-accumulates, by the name of the node.
+        float_macs: The others' multiply-accumulates, by the name of the node, or of a layer that stays whole.
     """
 
     macs: int
@@ -64,8 +64,9 @@ def note_macs(gm: fx.GraphModule) -> None:
 
 def coverage_of(gm: fx.GraphModule) -> Coverage:
     """Return how much of a prepared model runs quantized."""
-    macs = 0
-    float_macs: dict[str, int] = {}
+    notes = capture_notes(gm)
+    float_macs = dict(notes.whole_macs) if notes is not None else {}
+    macs = sum(float_macs.values())
     stored: dict[int, int] = {}
     for graph in graphs_of(gm):
         for node in graph.graph.nodes:

@@ -1,5 +1,6 @@
 """Rows of a tensor taken apart into groups and joined again, as mixtures of experts do."""
 
+import itertools
 from collections.abc import Sequence
 
 import torch
@@ -16,7 +17,7 @@ def split_groups(input: torch.Tensor, ends: torch.Tensor) -> tuple[torch.Tensor,
         ends: [groups], where each group's rows end; rows behind the last end belong to none.
     """
     bounds = [0, *ends.tolist()]
-    return tuple(input[start:end] for start, end in zip(bounds, bounds[1:], strict=False))
+    return tuple(input[start:end] for start, end in itertools.pairwise(bounds))
 
 
 @recordable

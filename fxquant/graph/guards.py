@@ -45,14 +45,17 @@ def require(value: object, expected: object, what: str, layer: str) -> None:
         )
 
 
-def fix_input_sizes(gm: fx.GraphModule) -> list[Guard]:
-    """Guard every size of every input tensor but the first, the batch size; return the guards."""
+def fix_input_sizes(gm: fx.GraphModule, dims: range) -> list[Guard]:
+    """Guard the sizes of every input tensor along some dimensions, 0 being the batch; return the guards."""
     guards: list[Guard] = []
     inputs = gm.graph.find_nodes(op="placeholder")
-    following = next(node for node in gm.graph.nodes if node.op != "placeholder")
+    following = inputs[-1].next
+    present = {node.args[1:3] for node in gm.graph.find_nodes(op="call_function", target=require)}
     for node in inputs:
         result = result_of(node)
-        for dim, size in list(enumerate(result.shape if result else ()))[1:]:
+        for dim, size in list(enumerate(result.shape if result else ()))[dims.start : dims.stop]:
+            if (size, f"{node.target}.size({dim})") in present:
+                continue
             guard = Guard(what=f"{node.target}.size({dim})", value=size, layer="", line="")
             with gm.graph.inserting_before(following):
                 number = gm.graph.call_method("size", (node, dim))

@@ -5,72 +5,38 @@ import contextlib
 import functools
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import nn
 from torch.autograd.function import Function
+from torch.distributions import Distribution
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from fxquant.graph.annotations import below
 from fxquant.graph.capture_notes import Resistance
+from fxquant.graph.counting import MacCounter
 from fxquant.graph.inputs import Inputs, bound_inputs, call_arguments
+from fxquant.graph.leaves import holding, stays_call, tensors_held
 from fxquant.graph.names import LEAF_ROOT
 from fxquant.graph.patches import (
     Run,
     attention_fast_path_disabled,
+    compiling,
     forward_replaced,
     number_function,
     patched,
     range_class,
     takes_no_overrides_once,
 )
+from fxquant.graph.recorded_run import RecordedRun
 from fxquant.graph.recorded_values import bind_input, bind_whole, write_output
 from fxquant.graph.recorder import Recorder
 from fxquant.graph.traced_numbers import plain
 from fxquant.graph.user_code import user_line
-from fxquant.nn import QuantizationMixin
-from fxquant.ops import op_of_module
 
 OPAQUE_ROOT = "model"  # where a graph holds the user's model when its own forward has to stay whole
-
-
-@dataclass(kw_only=True)
-class Recording:
-    """One run of a model, as graphs.
-
-    Attributes:
-        root: The model; a copy of the user's.
-        opaque: Dotted paths of the layers that stay whole.
-        graphs: The recorders of the model and of what opaque layers call, by dotted path, in order of calls.
-        unlike: Children of opaque layers that were called in several ways, which one graph cannot serve.
-        uses_autocast: Whether the forward asked for automatic casts, which a graph leaves out.
-        failed: The layer whose forward raised while it was recorded; None for none.
-    """
-
-    root: nn.Module
-    opaque: frozenset[str]
-    graphs: dict[str, Recorder] = field(default_factory=dict)
-    unlike: list[Resistance] = field(default_factory=list)
-    uses_autocast: bool = False
-    failed: str | None = None
-
-    @property
-    def foreign(self) -> list[tuple[torch.Tensor, str]]:
-        """Tensors that nothing recorded gave, with the layers that read them."""
-        return [pair for recorder in self.graphs.values() for pair in recorder.foreign]
-
-    @property
-    def is_random(self) -> bool:
-        """Whether some forward draws random numbers."""
-        return any(recorder.is_random for recorder in self.graphs.values())
-
-    @property
-    def resistances(self) -> list[Resistance]:
-        """What the layers' forwards did that a graph cannot say."""
-        return [*self.unlike, *(r for recorder in self.graphs.values() for r in recorder.resistances)]
 
 
 class Interception(TorchFunctionMode):
@@ -85,14 +51,16 @@ class Interception(TorchFunctionMode):
 
     call: Run = staticmethod(nn.Module.__call__)
 
-    def __init__(self, recording: Recording) -> None:
+    def __init__(self, recording: RecordedRun) -> None:
         super().__init__()
         self._recording = recording
         self._paths = {
             id(m): path for path, m in reversed([*recording.root.named_modules(remove_duplicate=False)])
         }
+        self._held = {id(m): tensors_held(m) for m in recording.root.modules()}
         self._recorder: Recorder | None = None  # None: what runs is not recorded
         self._opaque: list[str] = []  # paths of the opaque layers that run
+        self._counter = MacCounter()
         self._is_leaf: dict[int, bool] = {}
         self._forms: dict[str, list[tuple[str, type]]] = {}
 
@@ -116,8 +84,12 @@ class Interception(TorchFunctionMode):
             stack.enter_context(patched(Function, "apply", self._custom_apply()))
             stack.enter_context(patched(torch.autocast, "__enter__", self._enter_autocast()))
             stack.enter_context(patched(torch.autocast, "__exit__", lambda autocast, *raised: False))
-            stack.enter_context(patched(torch.compiler, "_is_compiling_flag", True))
+            stack.enter_context(compiling(True))
+            stack.enter_context(torch.compiler.set_stance("force_eager"))
+            stack.enter_context(patched(Distribution, "_validate_args", False))  # a check, not a branch
             stack.enter_context(attention_fast_path_disabled())
+            if self._recording.opaque:
+                stack.enter_context(self._counter)
             stack.enter_context(torch.enable_grad())  # what the forward switches off is noted
             stack.enter_context(self)
             yield
@@ -147,12 +119,16 @@ class Interception(TorchFunctionMode):
     def _recorded(self, original: Run, module: nn.Module, args: Any, kwargs: Any) -> Any:
         recorder = self._recorder
         assert recorder is not None
+        if torch._C._functorch.peek_interpreter_stack() is not None:
+            recorder.resist("transforms a function (torch.func)", str(user_line()))
+            with self.into(None):
+                return original(module, *args, **kwargs)
         full = self._paths.get(id(module))
         path = None if full is None else below(full, recorder.path)
         if full is not None and full in self._recording.opaque:
             run = self._opaque_run(original, module, full)
             return bind_whole(recorder, *recorder.module_call(path or OPAQUE_ROOT, full, args, kwargs, run))
-        if self._stays_call(module):
+        if self._stays_call(module) and self._holds_its_own(module):
             target = LEAF_ROOT if path == "" else path
             if target is None:
                 target = recorder.add_module(f"unregistered_{type(module).__name__.lower()}", module)
@@ -198,7 +174,7 @@ class Interception(TorchFunctionMode):
         def run(*args: Any, **kwargs: Any) -> Any:
             self._opaque.append(path)
             try:
-                with self.into(None):
+                with self.into(None), self._counter.counting_for(path), compiling(False):  # as it will run
                     return original(module, *args, **kwargs)
             finally:
                 self._opaque.pop()
@@ -230,11 +206,15 @@ class Interception(TorchFunctionMode):
             inputs: The values of its parameters, by name and in order.
         """
         is_whole = path in self._recording.opaque or self._stays_call(module)
-        root = _holding(module, path in self._recording.opaque) if is_whole else module
+        root = (
+            holding(module, OPAQUE_ROOT if path in self._recording.opaque else LEAF_ROOT)
+            if is_whole
+            else module
+        )
         recorder = self._recording.graphs[path] = Recorder(root, path)
         given = [bind_input(recorder, entry.name, entry.value) for entry in inputs]
         args, kwargs = call_arguments(inputs, given)
-        with self.into(recorder):
+        with self.into(recorder), self._counter.counting_for(None), compiling(True):
             if is_whole:
                 result = self._recorded(call, module, args, kwargs)
             else:
@@ -242,6 +222,7 @@ class Interception(TorchFunctionMode):
         with self.into(None):
             write_output(recorder, result)
         recorder.is_open = False
+        self._recording.whole_macs = self._counter.macs
         return plain(result)
 
     @contextlib.contextmanager
@@ -256,6 +237,11 @@ class Interception(TorchFunctionMode):
         if id(module) not in self._is_leaf:
             self._is_leaf[id(module)] = stays_call(module)
         return self._is_leaf[id(module)]
+
+    def _holds_its_own(self, module: nn.Module) -> bool:
+        """Whether a layer holds the tensors it held before: torch.func.functional_call lends it others."""
+        held = self._held.get(id(module))
+        return held is None or held == tensors_held(module)
 
     def _custom_apply(self) -> Any:
         original: Any = Function.__dict__["apply"].__func__
@@ -277,19 +263,4 @@ class Interception(TorchFunctionMode):
         return enter
 
 
-def stays_call(module: nn.Module) -> bool:
-    """Whether a module is one node of a graph: a layer of the op table or of torch.nn without parts."""
-    if isinstance(module, QuantizationMixin | torch.jit.ScriptModule) or op_of_module(module) is not None:
-        return True
-    is_torch = type(module).__module__.startswith("torch.nn.modules") and not list(module.children())
-    return is_torch and not isinstance(module, _CONTAINERS)
-
-
-def _holding(module: nn.Module, is_opaque: bool) -> nn.Module:
-    holder = nn.Module()
-    holder.add_module(OPAQUE_ROOT if is_opaque else LEAF_ROOT, module)
-    return holder
-
-
 _COMPOSITE = frozenset((F.multi_head_attention_forward,))
-_CONTAINERS = nn.Sequential | nn.ModuleList | nn.ModuleDict | nn.ParameterList | nn.ParameterDict

@@ -26,6 +26,16 @@ def patched(owner: Any, name: str, value: Any) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def compiling(is_on: bool) -> Iterator[None]:
+    """Let torch say inside the context whether it compiles and exports: models then leave out branches."""
+    with (
+        patched(torch.compiler, "_is_compiling_flag", is_on),
+        patched(torch.compiler, "_is_exporting_flag", is_on),
+    ):
+        yield
+
+
+@contextlib.contextmanager
 def forward_replaced(module: nn.Module, forward: Run) -> Iterator[None]:
     """Give a module another forward inside the context."""
     before = vars(module).get("forward")

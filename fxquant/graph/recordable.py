@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from torch import fx
+from torch.nn.utils.rnn import PackedSequence
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -44,6 +45,22 @@ def rounded(value: Any, *digits: Any) -> Any:
 def setitem_(tensor: Any, index: Any, value: Any) -> None:
     """Write into a tensor, in place."""
     tensor[index] = value
+
+
+@recordable
+def packed_sequence(data: Any, batch_sizes: Any, sorted_indices: Any, unsorted_indices: Any) -> Any:
+    """Return sequences of several lengths as torch packs them."""
+    return PackedSequence(data, batch_sizes, sorted_indices, unsorted_indices)
+
+
+@recordable
+def first_sorted(tensor: Any, k: Any, dim: int = -1, largest: bool = True) -> Any:
+    """Return the k largest or smallest values and their indices; of equal values, the first ones.
+
+    This is how ONNX defines TopK; torch.topk leaves open which of equal values it takes.
+    """
+    values, indices = tensor.sort(dim=dim, descending=largest, stable=True)
+    return values.narrow(dim, 0, k), indices.narrow(dim, 0, k)
 
 
 @recordable

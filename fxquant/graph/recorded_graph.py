@@ -37,6 +37,7 @@ class RecordedGraph:
         self._nodes: Any = WeakTensorKeyDictionary()
         self._values: set[fx.Node] = set()  # nodes that depend on the contents of inputs, or on chance
         self._unsized: set[fx.Node] = set()  # nodes whose sizes depend on contents
+        self._added: dict[str, Any] = {}  # tensors and objects that the root is to hold
         self._buffers = dict(root.named_buffers())
         self._paths = {id(tensor): name for name, tensor in self._own_tensors()}
 
@@ -54,6 +55,8 @@ class RecordedGraph:
         self.is_random |= name in _RANDOM
         if (not is_size and any(s in self._values for s in sources)) or name in _RANDOM:
             self._values.add(node)
+        if name in _SIZED_LIKE_FIRST:
+            sources = [source for source in sources[:1] if source is node.args[0]]
         if (any(s in self._unsized for s in sources) and name != "setitem_") or self._makes_unsized(
             node, name
         ):
@@ -111,6 +114,14 @@ class RecordedGraph:
             self.gives(node, value)
         return node
 
+    def attach(self) -> None:
+        """Let the root hold what the graph reads and nobody had a name for."""
+        for name, value in self._added.items():
+            if isinstance(value, torch.Tensor) and not isinstance(value, nn.Parameter):
+                self.root.register_buffer(name, value.detach())
+            else:
+                setattr(self.root, name, value)
+
     def add_module(self, name: str, module: nn.Module) -> str:
         """Add a module to the root; return the name it got."""
         free = free_name(name, lambda name: hasattr(self.root, name))
@@ -140,13 +151,9 @@ class RecordedGraph:
                     yield f"{prefix}.{name}".lstrip("."), value
 
     def _add_attribute(self, value: Any) -> str:
-        is_buffer = isinstance(value, torch.Tensor) and not isinstance(value, nn.Parameter)
         name = "_constant" if isinstance(value, torch.Tensor) else "_object"
-        free = free_name(name, lambda name: hasattr(self.root, name))
-        if is_buffer:
-            self.root.register_buffer(free, value.detach())
-        else:
-            setattr(self.root, free, value)
+        free = free_name(name, lambda name: name in self._added or hasattr(self.root, name))
+        self._added[free] = value
         self._paths[id(value)] = free
         return free
 
@@ -154,6 +161,14 @@ class RecordedGraph:
 _SIZES = frozenset(("size", "shape", "dim", "numel", "nelement", "itemsize", "nbytes", "length_of"))
 _UNSIZED = frozenset(
     ("nonzero", "masked_select", "unique", "unique_consecutive", "argwhere", "bincount", "nms")
+)
+_SIZED_LIKE_FIRST = frozenset(
+    f"{name}{ending}"
+    for name in (
+        *("index_add", "index_put", "index_copy", "index_fill", "scatter", "scatter_add", "scatter_reduce"),
+        "masked_scatter",
+    )
+    for ending in ("", "_")
 )
 _RANDOM = frozenset(
     (

@@ -6,14 +6,16 @@ import operator
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import fx, nn
+from torch.nn.utils.rnn import PackedSequence
 
 from fxquant.graph.annotations import result_of
 from fxquant.graph.call_form import CallForm, Kind, call_form
 from fxquant.graph.capture_notes import Resistance
 from fxquant.graph.guards import Guard, expression, require
-from fxquant.graph.recordable import length_of, truth_of
+from fxquant.graph.recordable import length_of, packed_sequence, truth_of
 from fxquant.graph.recorded_graph import RecordedGraph
 from fxquant.graph.traced_numbers import fixed, plain, traced
 from fxquant.graph.user_code import user_line
@@ -54,7 +56,7 @@ class Recorder(RecordedGraph):
             form = CallForm(Kind.RUN)
         if form.kind is Kind.RECORD:
             return self._record(form, function, args, kwargs)
-        if form.kind is Kind.READ:
+        if form.kind is Kind.READ or (form.kind is Kind.SET and not self._is_constant(args)):
             return self._read(function, args, kwargs)
         if form.kind is Kind.SIZE:
             return self._sizes(args[0], *args[1:], **kwargs)
@@ -95,6 +97,11 @@ class Recorder(RecordedGraph):
         node = self.node(form.op, target, operands, options)
         return self.bind(function(*plain(args), **plain(kwargs)), node)
 
+    def _is_constant(self, values: Any) -> bool:
+        """Whether no value depends on the contents of an input."""
+        nodes = [node for value in values if (node := self.node_of(value)) is not None]
+        return not any(map(self.depends_on_contents, nodes))
+
     def _read(self, function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         """Run a call that hands a tensor's contents to Python."""
         name = getattr(function, "__name__", "")
@@ -104,7 +111,7 @@ class Recorder(RecordedGraph):
             return result
         line = user_line()
         is_scalar = isinstance(result, bool | int | float)
-        if any(map(self.depends_on_contents, nodes)) and not (line.is_assert and is_scalar):
+        if not self._is_constant(args) and not (line.is_assert and is_scalar):
             self.resist(f"reads the contents of a tensor ({name})", str(line))
         elif not is_scalar:
             self.resist(f"takes a tensor to Python ({name})", str(line))
@@ -181,12 +188,18 @@ class Recorder(RecordedGraph):
         node = getattr(value, "node", None)
         if isinstance(node, fx.Node) and node.graph is self.graph:
             return node
+        if isinstance(value, np.generic):  # np.float64 is a float, but no literal
+            return value.item()
         if isinstance(value, int | float):
             return plain(value)
         if id(value) in self.objects and self.objects[id(value)][0] is value:
             return self.objects[id(value)][1]
         if isinstance(value, torch.device) and value in self._devices:
             return self._devices[value]
+        if isinstance(value, PackedSequence):
+            node = self.node("call_function", packed_sequence, tuple(part(item) for item in value))
+            self.objects[id(value)] = value, node
+            return node
         if isinstance(value, tuple) and hasattr(value, "_fields"):
             return type(value)(*(part(item) for item in value))
         if isinstance(value, tuple):
@@ -214,6 +227,7 @@ class Recorder(RecordedGraph):
             self._fix_length(value, node)
             return type(value)(self.bind(item, self.part(node, i)) for i, item in enumerate(value))
         if isinstance(value, tuple):  # named: its numbers cannot be replaced
+            self.objects[id(value)] = value, node
             for index, item in enumerate(value):
                 self.bind(item, self.part(node, index))
         return value
@@ -226,11 +240,10 @@ class Recorder(RecordedGraph):
     def fix_ranks(self) -> None:
         """Guard the number of dimensions of the inputs, where the forward asked for one."""
         inputs = self.graph.find_nodes(op="placeholder") if self._reads_rank else []
-        following = next((node for node in self.graph.nodes if node.op != "placeholder"), None)
         for node in inputs:
             result = result_of(node)
-            if result is not None and following is not None:
-                with self.graph.inserting_before(following):
+            if result is not None:
+                with self.graph.inserting_before(self.graph.find_nodes(op="placeholder")[-1].next):
                     self.fix(self.node("call_method", "dim", (node,)), len(result.shape), line="")
 
     def part(self, node: fx.Node, key: Any) -> fx.Node:

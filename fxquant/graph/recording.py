@@ -18,15 +18,19 @@ from fxquant.graph.fresh import of_other_values
 from fxquant.graph.gradients import detach_at_borders
 from fxquant.graph.guards import fix_input_sizes
 from fxquant.graph.inputs import bound_inputs
-from fxquant.graph.interception import Interception, Recording
+from fxquant.graph.interception import Interception
 from fxquant.graph.record import Example
+from fxquant.graph.recorded_run import RecordedRun
+from fxquant.graph.stand_in import stand_in
 from fxquant.graph.state import kept_state, without_gradients
-from fxquant.graph.trial import depends_on_sizes, difference, run, seeded
+from fxquant.graph.trial import depends_on_sizes, run, seeded, tried
 from fxquant.graph.user_code import UserLine, is_user_file
 
 log = logging.getLogger(__name__)
 
 _MOST_RUNS = 24
+_MOST_DIMS = 64  # of a tensor
+_UNSERVED = "is used by the layer that calls it in a way that a graph does not serve"
 _HOOKS = (
     *("_forward_hooks", "_forward_pre_hooks", "_forward_hooks_with_kwargs", "_forward_pre_hooks_with_kwargs"),
     "_forward_hooks_always_called",
@@ -56,16 +60,13 @@ def capture_by_recording(model: nn.Module, example: Example, class_name: str) ->
             found = recording.resistances or _foreign(model, example, recording)
             if not found:
                 gm = _build(recording, class_name)
-                failure = difference(
-                    model,
-                    gm,
-                    example,
-                    result,
-                    is_random=recording.is_random,
-                    is_half=recording.uses_autocast,
-                )
-                found = [] if failure is None else [failure]
+                random, half = recording.is_random, recording.uses_autocast
+                verdict = tried(model, gm, example, result, is_random=random, is_half=half)
+                found = [] if verdict.found is None else [verdict.found]
             new = {r.layer: r for r in reversed(found) if r.layer not in opaque}
+            if found and not new:  # what an opaque layer calls does not stand being a graph
+                inner = [path for path in recording.graphs if path and path not in opaque]
+                new = {path: Resistance(layer=path, reason=_UNSERVED) for path in inner}
             if not new:
                 break
             for resistance in new.values():
@@ -76,22 +77,27 @@ def capture_by_recording(model: nn.Module, example: Example, class_name: str) ->
         reason = "; ".join(map(str, found))
         raise CaptureError(f"The model cannot be recorded: {reason}.", remedy="Report it, with the model.")
     guards = [guard for recorder in recording.graphs.values() for guard in recorder.guards]
+    if not verdict.holds_for_any_batch:
+        guards += fix_input_sizes(gm, range(1))
     if is_sized and not recording.is_random:
-        guards += fix_input_sizes(gm)
+        guards += fix_input_sizes(gm, range(1, _MOST_DIMS))
     notes = CaptureNotes(
         way="recorded",
         guards=tuple(guards),
         opaque=tuple(opaque[layer] for layer in sorted(opaque)),
+        whole_macs=dict(recording.whole_macs),
         uses_autocast=recording.uses_autocast,
         failure="; ".join(r.reason for r in found),
     )
+    if notes.failure:
+        log.warning("The captured graph differs from the model: %s", notes.failure)
     set_capture_notes(gm, notes)
     return gm
 
 
-def _record(model: nn.Module, example: Example, opaque: frozenset[str]) -> tuple[Recording, Any]:
+def _record(model: nn.Module, example: Example, opaque: frozenset[str]) -> tuple[RecordedRun, Any]:
     """Run the model; return what was recorded, and what the model gave."""
-    recording = Recording(root=model, opaque=opaque)
+    recording = RecordedRun(root=model, opaque=opaque)
     interception = Interception(recording)
     args, kwargs = example.copied()
     try:
@@ -115,7 +121,7 @@ def _check_runs(model: nn.Module, example: Example) -> None:
         ) from outcome
 
 
-def _foreign(model: nn.Module, example: Example, recording: Recording) -> list[Resistance]:
+def _foreign(model: nn.Module, example: Example, recording: RecordedRun) -> list[Resistance]:
     """Return the layers that make tensors outside torch, such as through numpy, from what they are given.
 
     Such a tensor is a constant to the graph. It is one if the same object shows up again when the model runs
@@ -135,10 +141,11 @@ def _foreign(model: nn.Module, example: Example, recording: Recording) -> list[R
     ]
 
 
-def _build(recording: Recording, class_name: str) -> fx.GraphModule:
+def _build(recording: RecordedRun, class_name: str) -> fx.GraphModule:
     """Return the model's graph module; opaque layers are copies that call the graphs of their children."""
     graphs: dict[str, fx.GraphModule] = {}
     for path, recorder in reversed(recording.graphs.items()):
+        recorder.attach()
         detach_at_borders(recorder.graph)
         remove_dead_code(recorder.root, recorder.graph)
         gm = fx.GraphModule(recorder.root, recorder.graph, class_name)
@@ -148,7 +155,11 @@ def _build(recording: Recording, class_name: str) -> fx.GraphModule:
         for node in gm.graph.find_nodes(op="call_module"):
             _forget_recorded_hooks(gm, node, recording.opaque)
             layer = layer_of(node)
-            inner = {p[len(layer) + 1 if layer else 0 :]: g for p, g in graphs.items() if _is_below(p, layer)}
+            inner = {
+                p[len(layer) + 1 if layer else 0 :]: stand_in(recording.root.get_submodule(p), g)
+                for p, g in graphs.items()
+                if _is_below(p, layer)
+            }
             if layer in recording.opaque and inner:
                 target = str(node.target)
                 set_module(gm, target, with_submodules(gm.get_submodule(target), inner))

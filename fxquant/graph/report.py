@@ -67,16 +67,21 @@ class Report:
         if self.coverage is None:
             return {}
         counts: Counter[str] = Counter()
-        floats = self.floats
-        for node, macs in self.coverage.float_macs.items():
-            site = floats.get(node)
-            counts[f"{site.op}: {site.reason}" if site else "a tensor that it reads stays float"] += macs
+        floats, whole = self.floats, {layer.layer for layer in self.capture.opaque} if self.capture else set()
+        for name, macs in self.coverage.float_macs.items():
+            site = floats.get(name)
+            reason = f"{site.op}: {site.reason}" if site else "a tensor that it reads stays float"
+            counts[f"'{name or 'the model'}' stays whole" if name in whole else reason] += macs
         return {reason: macs / self.coverage.macs for reason, macs in counts.most_common()}
 
     def __str__(self) -> str:
         lines = [str(self.coverage)] if self.coverage else []
         lines += [f"float, {share:.1%} of MACs, {reason}" for reason, share in self.left_float.items()]
         if self.capture is not None:
+            if self.capture.failure:
+                lines.append(f"differs from the model: {self.capture.failure}")
+            if self.capture.uses_autocast:
+                lines.append("automatic casts (torch.autocast) are left out: the graph computes in float32")
             lines += [f"whole and float: {layer}" for layer in self.capture.opaque]
             lines += [f"holds while {guard}" for guard in self.capture.guards]
         reasons = Counter(f"{site.op}: {site.reason}" for site in self.floats.values())

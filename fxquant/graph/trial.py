@@ -1,8 +1,9 @@
-"""difference: try a captured graph on other inputs than it was captured with, beside the model."""
+"""tried: a captured graph on other inputs than it was captured with, beside its model."""
 
 import contextlib
 import io
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from fxquant.errors import GuardError
 from fxquant.graph.capture_notes import Resistance, capture_notes
 from fxquant.graph.fresh import of_other_batch, of_other_sizes, of_other_values, rows_of
 from fxquant.graph.record import Example
+from fxquant.graph.stand_in import GRAPH, StandIn
 from fxquant.graph.state import kept_state
 from fxquant.graph.structure import leaves
 
@@ -19,10 +21,24 @@ _RELATIVE = 1e-3  # of the norm: other batch sizes take other kernels, whose sum
 _RELATIVE_HALF = 5e-2
 
 
-def difference(
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What came out when a graph was tried beside its model.
+
+    Attributes:
+        found: How it differs, and the layer to blame; None where it does not.
+        holds_for_any_batch: Whether it gave what the model gives on another batch size, as far as that
+            was tried.
+    """
+
+    found: Resistance | None = None
+    holds_for_any_batch: bool = True
+
+
+def tried(
     model: nn.Module, graph: nn.Module, example: Example, result: Any, *, is_random: bool, is_half: bool
-) -> Resistance | None:
-    """Return how a graph differs from its model, and the layer to blame; None where it does not.
+) -> Verdict:
+    """Try a graph on other values and another batch size, beside its model.
 
     Args:
         model: The model.
@@ -34,24 +50,31 @@ def difference(
     """
     rows = rows_of(example)
     tolerance = _RELATIVE_HALF if is_half else _RELATIVE
+    found: Resistance | None = None
     if rows == 1 and not is_random and _has_rows(result, 1):
         inputs = of_other_batch(example, 2)
         given = run(graph, inputs)
         if not isinstance(given, Exception) and is_same(_first_rows(given, 1), result, tolerance):
-            return None
+            return Verdict()
         found = _compared(given, run(model, inputs), tolerance)
-    elif rows > 1:
-        inputs = of_other_values(of_other_batch(example, (rows + 1) // 2))
+    for size in ((rows + 1) // 2, rows + 1) if rows > 1 else ():
+        inputs = of_other_values(of_other_batch(example, size))
+        given = run(graph, inputs)
+        if isinstance(given, GuardError) and size <= rows:
+            continue  # one row is a special size to many forwards
         wanted = run(model, inputs)
-        found = None if isinstance(wanted, Exception) else _compared(run(graph, inputs), wanted, tolerance)
-        if found is None and not isinstance(wanted, Exception):
-            return None
-    else:
-        found = None
-    if found is not None and found.layer:
-        return found
+        if isinstance(wanted, Exception):
+            break
+        found = _compared(given, wanted, tolerance)
+        if found is None:
+            return Verdict()
+        if found.layer:
+            return Verdict(found=found)
+        break
     inputs = of_other_values(example)  # the batch size is fixed
-    return _compared(run(graph, inputs), run(model, inputs), tolerance)
+    return Verdict(
+        found=_compared(run(graph, inputs), run(model, inputs), tolerance), holds_for_any_batch=found is None
+    )
 
 
 def depends_on_sizes(model: nn.Module, graph: nn.Module, example: Example, *, is_half: bool) -> bool:
@@ -95,7 +118,8 @@ def _compared(given: Any, wanted: Any, tolerance: float) -> Resistance | None:
         return None  # the model does not take such inputs
     if isinstance(given, GuardError):
         return Resistance(layer=given.layer or "", reason=f"depends on the batch size ({given.what})")
-    inner = capture_notes(getattr(given, "obj", None))
+    reader = getattr(given, "obj", None)
+    inner = capture_notes(getattr(reader, GRAPH)) if isinstance(reader, StandIn) else None
     if isinstance(given, AttributeError) and inner is not None:
         return Resistance(layer=inner.path, reason=f"is read by the layer that calls it (.{given.name})")
     if isinstance(given, Exception):

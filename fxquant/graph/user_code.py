@@ -1,7 +1,9 @@
 """user_line: the line of the user's code that is running."""
 
-import dis
+import ast
+import functools
 import linecache
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,8 +11,8 @@ from types import FrameType
 
 import torch
 
-_TORCH = str(Path(torch.__file__).parent)
-_OWN = str(Path(__file__).parent.parent)
+_TORCH = str(Path(torch.__file__).parent) + os.sep
+_OWN = str(Path(__file__).parent.parent) + os.sep
 
 
 @dataclass(frozen=True)
@@ -21,7 +23,7 @@ class UserLine:
         file: Its file.
         number: Its number.
         code: What it says.
-        is_assert: Whether the value at hand decides an assert and nothing else.
+        is_assert: Whether the value at hand decides an assert, or an ``if`` that only raises.
     """
 
     file: str
@@ -36,24 +38,47 @@ class UserLine:
 def user_line() -> UserLine:
     """Return the innermost line on the stack that is neither torch's nor fxquant's."""
     frame: FrameType | None = sys._getframe(1)
+    is_check = False
     while frame is not None and not is_user_file(frame.f_code.co_filename):
+        is_check |= frame.f_globals.get("__name__") == "torch" and frame.f_code.co_name.startswith("_check")
         frame = frame.f_back
     if frame is None:
         return UserLine("", 0, "")
-    file = frame.f_code.co_filename
-    code = linecache.getline(file, frame.f_lineno).strip()
-    return UserLine(file, frame.f_lineno, code, _is_assert(frame))
-
-
-def _is_assert(frame: FrameType) -> bool:
-    """Whether a frame stands at the jump of an assert statement."""
-    instructions = list(dis.get_instructions(frame.f_code))
-    following = [
-        i for i in instructions if i.offset > frame.f_lasti and i.opname not in ("CACHE", "NOT_TAKEN")
-    ]
-    return (bool(following) and following[0].argval is AssertionError) or (
-        bool(following) and following[0].opname == "LOAD_ASSERTION_ERROR"
+    file, number = frame.f_code.co_filename, frame.f_lineno
+    code = linecache.getline(file, number).strip()
+    return UserLine(
+        file, number, code, is_check or any(first <= number <= last for first, last in _checks(file))
     )
+
+
+@functools.lru_cache(maxsize=256)
+def _checks(file: str) -> tuple[tuple[int, int], ...]:
+    """Return the first and last lines of what decides an assert, or an ``if`` that does nothing but raise."""
+    try:
+        tree = ast.parse("".join(linecache.getlines(file)))
+    except SyntaxError:
+        return ()
+    tests = [test for node in ast.walk(tree) if (test := _test(node)) is not None]
+    decided = [
+        test for test in tests if not any(isinstance(node, ast.Or | ast.IfExp) for node in ast.walk(test))
+    ]
+    return tuple((test.lineno, test.end_lineno or test.lineno) for test in decided)
+
+
+def _test(node: ast.AST) -> ast.expr | None:
+    """Return what an assert, an ``if`` that only raises or a call of torch._check decides by."""
+    if isinstance(node, ast.Assert):
+        return node.test
+    if (
+        isinstance(node, ast.If)
+        and not node.orelse
+        and all(isinstance(line, ast.Raise) for line in node.body)
+    ):
+        return node.test
+    is_call = isinstance(node, ast.Expr) and isinstance(node.value, ast.Call) and bool(node.value.args)
+    function = node.value.func if is_call else None  # type: ignore[attr-defined]  # a call, then
+    is_check = isinstance(function, ast.Attribute) and function.attr.startswith("_check")
+    return node.value.args[0] if is_check else None  # type: ignore[attr-defined]  # a call, then
 
 
 def is_user_file(file: str) -> bool:

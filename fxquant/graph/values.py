@@ -89,7 +89,7 @@ def attribute(gm: fx.GraphModule, node: fx.Node) -> object:
 
 
 def transposed_constant(gm: fx.GraphModule, node: object) -> fx.Node | None:
-    """Return the constant whose last two dimensions a node swaps, and nothing more; None for any other node."""
+    """Return the constant of which a node swaps the last two dimensions; None for any other node."""
     if not isinstance(node, fx.Node) or len(node.all_input_nodes) != 1 or node.op == "call_module":
         return None
     source, op = node.all_input_nodes[0], op_of(gm, node)
@@ -98,9 +98,8 @@ def transposed_constant(gm: fx.GraphModule, node: object) -> fx.Node | None:
         return None
     small: Any = torch.arange(6 * 2 ** (held.dim() - 2)).reshape(*[2] * (held.dim() - 2), 2, 3)
     more = node.args[1:]
-    moved = getattr(small, node.target)(*more, **node.kwargs) if node.op == "call_method" else None
-    if callable(node.target):
-        moved = node.target(small, *more, **node.kwargs)
+    move: Any = getattr(torch.Tensor, node.target) if isinstance(node.target, str) else node.target
+    moved = move(small, *more, **node.kwargs)
     return source if isinstance(moved, torch.Tensor) and torch.equal(moved, small.mT) else None
 
 

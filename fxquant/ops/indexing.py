@@ -59,10 +59,11 @@ INDEXING = (
     ),
     Op(
         name="topk",
-        functions=(torch.topk,),
+        functions=(torch.topk, "fxquant.graph.recordable.first_sorted"),
         methods=("topk",),
         output=OutputRange.LIKE_INPUT,
         returns=Returns.TUPLE,
+        sorts=("input", "k", "dim", "largest", "sorted"),
         onnx="TopK",
     ),
     Op(

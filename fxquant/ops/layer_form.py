@@ -32,7 +32,7 @@ class LayerForm:
 
 def convolution(layer: type[nn.Module], *, is_transposed: bool) -> LayerForm:
     """Return the form of a convolution: weight [out, in / groups, *k]; transposed [in, out / groups, *k]."""
-    options = ("stride", "padding", "dilation", "groups")
+    options: tuple[str, ...] = ("stride", "padding", "dilation", "groups")
     if is_transposed:
         options = ("stride", "padding", "output_padding", "groups", "dilation")
 

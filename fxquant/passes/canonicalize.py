@@ -21,6 +21,7 @@ from torch import fx
 
 from fxquant.graph import Report
 from fxquant.graph.aliases import Aliases, make_out_of_place, out_of_place, writes_in_place, written_operand
+from fxquant.graph.recordable import first_sorted
 from fxquant.graph.values import arguments_by_name, is_constant, op_of, returns
 from fxquant.ops import Returns, op_of_module
 from fxquant.passes.base import Changes, Pass
@@ -113,9 +114,15 @@ def _call_by_position(gm: fx.GraphModule, node: fx.Node) -> bool:
 def _sort_stably(gm: fx.GraphModule, node: fx.Node) -> bool:
     """Let a sort keep the order of equals; torch takes that option together with keywords only."""
     op = op_of(gm, node)
-    if op is None or not op.sorts or node.op == "call_module" or node.kwargs.get("stable") is True:
+    is_stable = node.target is first_sorted or node.kwargs.get("stable") is True
+    if op is None or not op.sorts or node.op == "call_module" or is_stable:
         return False
     given = arguments_by_name(node, op.sorts)
+    if "k" in op.sorts:
+        node.op, node.target = "call_function", first_sorted
+        node.args = (given["input"], given["k"], given.get("dim", -1), given.get("largest", True))
+        node.kwargs = {}
+        return True
     node.args = (given.pop(op.sorts[0]),)
     node.kwargs = given | {"stable": True}
     return True

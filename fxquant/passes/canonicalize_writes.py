@@ -51,7 +51,10 @@ class CanonicalizeWrites(Pass):
                 continue
             order = {other: index for index, other in enumerate(gm.graph.nodes)}
             parts = _parts(gm, written, order[node], order)
-            if node.target is not setitem_ and not _is_part(gm, written) and not parts:
+            is_state = is_constant(written) and any(
+                order[user] > order[node] for user in (*written.users, *node.users)
+            )
+            if node.target is not setitem_ and not _is_part(gm, written) and not parts and not is_state:
                 continue  # a plain in-place op, which `canonicalize` takes
             reason = _refusal(gm, node, written, order)
             if reason:
@@ -77,6 +80,10 @@ def _rewrite(gm: fx.GraphModule, node: fx.Node, written: fx.Node, order: dict[fx
         written, index = _base(written), written.args[1]
         new = _with_item(gm, new, written, index, new)
     _read_later(gm, written, new, when, order)
+    if is_constant(written):  # the model keeps what was written
+        with gm.graph.inserting_after(new):
+            kept = gm.graph.call_method("copy_", (written, new))
+        kept.meta[LAYER] = layer_of(new)
 
 
 def _read_later(
@@ -119,10 +126,7 @@ def _refusal(gm: fx.GraphModule, node: fx.Node, written: fx.Node, order: dict[fx
         return "it has no out-of-place form"
     if node.target is setitem_ and node.users:
         return "what it gives is read"
-    aliases = Aliases(gm)
-    if is_constant(aliases.root(written)):
-        return "it writes into a buffer of the model"
-    base = written
+    aliases, base = Aliases(gm), written
     while _is_part(gm, base):
         base = _base(base)
     seen, waiting = {base}, [base]

@@ -54,7 +54,9 @@ class DecomposeGroupedProducts(Pass):
             path, is_transposed = found
             if path not in matrices:
                 matrices[path] = _taken_apart(gm, path)
-            output = _written_out(gm, node, rows, ends, matrices[path], F.linear if is_transposed else torch.matmul)
+            output = _written_out(
+                gm, node, rows, ends, matrices[path], F.linear if is_transposed else torch.matmul
+            )
             self.applied(gm, output, report, f"now {len(matrices[path])} products")
             has_changed = True
         return has_changed

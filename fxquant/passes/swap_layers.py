@@ -16,7 +16,6 @@ After::
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import fx, nn
 
 from fxquant.graph import Report
@@ -137,7 +136,9 @@ def _is_read_elsewhere(gm: fx.GraphModule, owner: str, node: fx.Node, constants:
         module = gm.get_submodule(path if other.op == "call_module" else path.rpartition(".")[0])
         if not is_below and module is not holder:
             continue
-        if other not in constants or any(user is not node and not _leads_to(user, node) for user in other.users):
+        if other not in constants or any(
+            user is not node and not _leads_to(user, node) for user in other.users
+        ):
             return True
     return False
 

@@ -25,7 +25,17 @@ ONNXRUNTIME = Target(
             why="fuses into QGemm or QLinearMatMul, which can also hand out float",
         ),
         Rule(
-            ops=("add", "mul", "avg_pool", "adaptive_avg_pool", "cat", "join_groups", "sigmoid", "softmax", "leaky_relu"),
+            ops=(
+                "add",
+                "mul",
+                "avg_pool",
+                "adaptive_avg_pool",
+                "cat",
+                "join_groups",
+                "sigmoid",
+                "softmax",
+                "leaky_relu",
+            ),
             placement=Placement.INTEGER,
             output=OutputRule.ALWAYS,
             why="has a QLinear kernel",

@@ -339,16 +339,35 @@ def gated(x):
     return x * torch.sigmoid(x)
 
 
+@case(ROWS)
 class CallsAScript(Base):
     def forward(self, x):
         return self.out(gated(self.fc(x)))
 
 
+TRACED = torch.jit.trace(lambda x: x * torch.sigmoid(x), (ROWS,))
+
+
 @case(ROWS)
-class HoldsAScript(Base):
+class CallsATrace(Base):
+    def forward(self, x):
+        return self.out(TRACED(self.fc(x)))
+
+
+class HidesACall(Base):
+    """Computes where torch tells nobody, as extensions in C++ may."""
+
+    def forward(self, x):
+        with torch._C.DisableTorchFunction():
+            hidden = torch.sigmoid(x)
+        return self.out(self.fc(x) * hidden)
+
+
+@case(ROWS)
+class HoldsAHiddenCall(Base):
     def __init__(self) -> None:
         super().__init__()
-        self.inner = CallsAScript()
+        self.inner = HidesACall()
 
     def forward(self, x):
         return self.out(self.inner(self.fc(x)))

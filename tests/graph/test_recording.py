@@ -12,7 +12,7 @@ from torch.utils import _pytree as pytree
 from fxquant.errors import CaptureError, GuardError
 from fxquant.graph import Example, capture, capture_notes, graph_text, graphs_of
 from fxquant.graph.structure import tensors_in
-from tests.graph import forwards
+from tests.graph import forwards, hard_forwards  # noqa: F401  # the latter registers cases
 from tests.graph.forwards import CASES, IMAGE, ROWS, STEPS
 
 # float32 through a few small layers; a batch of another size takes other kernels
@@ -96,7 +96,8 @@ OPAQUE = {
     "LoopsOverTheBatch": ("inner", "batch size", ""),
     "CallsALayerTwiceFromABranch": ("", "(__bool__)", "if x.sum() > 100:"),
     "MapsAFunction": ("", "torch.func", "torch.vmap"),
-    "HoldsAScript": ("inner", "outside torch", ""),
+    "HoldsAHiddenCall": ("inner", "outside torch", ""),
+    "AsksForClassesAndMethods": ("", "(__bool__)", "if x.sum() > 1e9:"),
 }
 
 
@@ -165,6 +166,102 @@ def test_a_size_that_python_computed_with_unseen_is_a_guard() -> None:
     ]
     with pytest.raises(GuardError, match=r"x\.size\(2\) == 9, but here it is 5"):
         gm(IMAGE[:, :, :5])
+
+
+class LooksUpTheBatchSize(nn.Module):
+    """Python computes with the batch size unseen."""
+
+    def forward(self, x):
+        return x * [1, 2, 3, 4, 5][x.shape[0]]
+
+
+def test_a_batch_size_that_python_computed_with_unseen_is_a_guard() -> None:
+    gm = capture(LooksUpTheBatchSize(), Example(args=(ROWS,)))
+    assert [str(guard) for guard in capture_notes(gm).guards] == ["x.size(0) == 4"]
+    with pytest.raises(GuardError, match=r"x\.size\(0\) == 4, but here it is 2"):
+        gm(ROWS[:2])
+
+
+class TreatsOneRowApart(nn.Module):
+    """As decoders of transformers do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = OneRow()
+
+    def forward(self, x):
+        return self.inner(x) + 1
+
+
+class OneRow(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.many, self.one = nn.Linear(8, 8), nn.Linear(8, 8)
+
+    def forward(self, x):
+        return self.many(x) if x.size(0) != 1 else self.one(x)
+
+
+@pytest.mark.parametrize("rows", [2, 4])
+def test_a_branch_for_one_row_is_a_guard_and_leaves_no_layer_whole(rows: int) -> None:
+    model = TreatsOneRowApart().eval()
+    gm = capture(model, Example(args=(ROWS[:rows],)))
+    notes = capture_notes(gm)
+    assert notes.opaque == ()
+    assert ["(x.size(0) != 1) == True" in str(guard) for guard in notes.guards] == [True]
+    torch.testing.assert_close(gm(ROWS[:3]), model(ROWS[:3]), **CLOSE)
+
+
+class Switches(nn.Module):
+    """A branch that a compiled model leaves out, in a layer that stays whole."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(8, 8)
+
+    def forward(self, x):
+        if x.sum() > 1e9:
+            return x
+        return self.fc(x) if torch.compiler.is_compiling() else self.fc(x) * 2
+
+
+def test_a_whole_layer_runs_as_it_does_outside_of_capture() -> None:
+    model = Switches().eval()
+    gm = capture(model, Example(args=(ROWS,)))
+    torch.testing.assert_close(gm(ROWS), model(ROWS), **CLOSE)
+
+
+class RemembersInAttributes(forwards.Base):
+    def __init__(self) -> None:
+        super().__init__()
+        self.last, self.seen = 0.5, []
+
+    def forward(self, x):
+        self.last = self.fc(x) + self.last
+        self.seen.append(1)
+        return self.out(self.last) * len(self.seen)
+
+
+def test_attributes_that_a_forward_changes_are_put_back_after_each_trial() -> None:
+    model, fresh = RemembersInAttributes().eval(), RemembersInAttributes().eval()
+    fresh.load_state_dict(model.state_dict())
+    gm = capture(model, Example(args=(ROWS,)))
+    assert (capture_notes(gm).opaque, model.last, model.seen) == ((), 0.5, [])
+    torch.testing.assert_close(gm(ROWS), fresh(ROWS), **CLOSE)
+
+
+class NeverTheSame(nn.Module):
+    calls = 0
+
+    def forward(self, x):
+        type(self).calls += 1
+        return x * type(self).calls
+
+
+def test_a_graph_that_differs_from_its_model_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    gm = capture(NeverTheSame(), Example(args=(ROWS,)))
+    assert "gives other results as a graph" in capture_notes(gm).failure
+    assert "differs from the model" in caplog.text
 
 
 def test_objects_and_containers_keep_their_types() -> None:

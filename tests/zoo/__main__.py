@@ -6,6 +6,7 @@ What is done is kept in .zoo, so that a run that was stopped goes on; --anew for
 import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -26,10 +27,15 @@ calibrate (2 batches), convert, export for `onnxruntime` and verify in ONNX Runt
 on one thread.
 
 - *equal*: whether the captured graph gives what the model gives, within 1e-4 of the norm.
-- *cost*: processor time of capture, in forwards of the model on the same inputs (batches of one or two).
+- *way*: how it was captured.
+- *cost*: processor time of capture, in forwards of the model on the same inputs (batches of one or two; the
+  transformers are tiny, a forward of one takes a millisecond), and in milliseconds.
 - *MACs*, *parameters*: share that runs, and is stored, quantized.
 - *guards*: values that capture fixed, such as a loop count; *whole*: layers that stay whole and float.
 - *steps*: largest difference between simulation and runtime of any op that is fed the runtime's inputs.
+- *top-1*: share of rows of all outputs that have their largest entry at the same place, end to end. Random
+  weights give ties and near ties, so it says less than the steps.
+- *not in the file*: quantized tensors that torch.onnx folds or merges with equal ones.
 
 """
 
@@ -68,22 +74,38 @@ def page(journeys: Sequence[Journey]) -> str:
         f"of their multiply-accumulates quantized, {verified} are exported and verified.\n\n"
     )
     lines = [
-        "| architecture | equal | cost | MACs | parameters | guards | whole | steps |",
-        "|---|---|---|---|---|---|---|---|",
+        "| architecture | way | equal | cost | ms | MACs | parameters | guards | whole | steps | top-1 "
+        "| not in the file |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
         *(_row(journey) for journey in journeys),
     ]
     notes = [
-        f"- **{j.name}**: {note}" for j in journeys for note in (*j.opaque, *j.left_float, j.failure) if note
+        f"- **{j.name}**: {_without_paths(note)}"
+        for j in journeys
+        for note in (*j.opaque, *j.left_float, j.failure)
+        if note
     ]
     return _HEAD + summary + "\n".join([*lines, "", "## Exceptions", "", *notes]) + "\n"
+
+
+def _without_paths(note: str) -> str:
+    """Return a note without the folder that the packages lie in."""
+    return re.sub(r"/\S*/site-packages/", "", note)
 
 
 def _row(journey: Journey) -> str:
     macs = "" if journey.macs is None else f"{journey.macs:.1%}"
     steps = "" if journey.max_steps is None else str(journey.max_steps)
+    top1 = "" if journey.top1 is None else f"{journey.top1:.0%}"
     cells = (
-        *(journey.name, "yes" if journey.is_equal else "**no**", f"{journey.capture_cost:.1f}", macs),
-        *(f"{journey.parameters:.1%}", str(journey.guards), str(len(journey.opaque)), steps),
+        *(journey.name, journey.way, "yes" if journey.is_equal else "**no**", f"{journey.capture_cost:.1f}"),
+        *(f"{1000 * journey.capture_seconds:.0f}", macs, f"{journey.parameters:.1%}", str(journey.guards)),
+        *(
+            str(len(journey.opaque)),
+            steps,
+            top1,
+            str(journey.unmatched) if journey.max_steps is not None else "",
+        ),
     )
     return f"| {' | '.join(cells)} |"
 

@@ -25,6 +25,7 @@ class Journey:
         way: How it was captured.
         is_equal: Whether the graph gave on the example what the model gives.
         capture_cost: Processor time of capture, in forwards of the model.
+        capture_seconds: The same, in seconds.
         macs: Share of multiply-accumulates that run quantized.
         parameters: Share of parameters stored quantized.
         guards: Number of values that capture fixed.
@@ -32,6 +33,7 @@ class Journey:
         left_float: What takes multiply-accumulates in float, and why.
         max_steps: Largest difference of an op in ONNX Runtime, fed the runtime's inputs.
         top1: Share of rows of the outputs with the same largest entry.
+        unmatched: Number of quantized tensors that the file has no counterpart of.
         failure: The error that ended the journey; empty for none.
     """
 
@@ -39,6 +41,7 @@ class Journey:
     way: str = ""
     is_equal: bool = False
     capture_cost: float = 0.0
+    capture_seconds: float = 0.0
     macs: float | None = None
     parameters: float = 0.0
     guards: int = 0
@@ -46,6 +49,7 @@ class Journey:
     left_float: tuple[str, ...] = ()
     max_steps: int | None = None
     top1: float | None = None
+    unmatched: int = 0
     failure: str = ""
 
 
@@ -69,13 +73,16 @@ def _capture(model: nn.Module, example: Example, journey: Journey) -> None:
     forward = time.process_time() - start
     start = time.process_time()
     gm = capture(model, example)
-    journey.capture_cost = (time.process_time() - start) / forward
+    journey.capture_seconds = time.process_time() - start
+    journey.capture_cost = journey.capture_seconds / forward
     journey.is_equal = is_same(run(gm, example), wanted, 1e-4)
 
 
 def _quantize(model: nn.Module, example: Example, journey: Journey) -> None:
     prepared = fxquant.prepare(model, example, target="onnxruntime")
     report = fxquant.report(prepared)
+    assert report.capture is not None
+    assert report.coverage is not None
     journey.way, journey.guards = report.capture.way, len(report.capture.guards)
     journey.opaque = tuple(str(layer) for layer in report.capture.opaque)
     journey.macs, journey.parameters = report.coverage.share_of_macs, report.coverage.share_of_parameters
@@ -85,6 +92,7 @@ def _quantize(model: nn.Module, example: Example, journey: Journey) -> None:
     with tempfile.TemporaryDirectory() as folder:
         found = fxquant.verify(quantized, fxquant.export(quantized, folder), [example])
     journey.max_steps, journey.top1 = found.max_steps, found.top1_agreement
+    journey.unmatched = len(found.unmatched)
 
 
 def as_dict(journey: Journey) -> dict[str, object]:

@@ -1,0 +1,49 @@
+"""stand_in: a module of the user's class that runs a graph, for a layer that stays whole to call."""
+
+import functools
+from typing import Any
+
+from torch import fx, nn
+
+GRAPH = "graph_module"  # the submodule that holds the graph
+
+
+def stand_in(module: nn.Module, graph: fx.GraphModule) -> nn.Module:
+    """Return a module that runs a graph and is to others what the given one is.
+
+    It is of the module's class and has its plain attributes and methods; parameters and submodules are
+    those of the graph alone.
+    """
+    bare = vars(nn.Module())
+    made = _empty(type(module))
+    vars(made).update(bare | {name: value for name, value in vars(module).items() if name not in bare})
+    made.training = module.training
+    made.add_module(GRAPH, graph)
+    return made
+
+
+class StandIn(nn.Module):
+    """What all stand-ins have in common.
+
+    Attributes:
+        graph_module: The graph that forward runs.
+    """
+
+    stands_for: type[nn.Module]
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return _empty, (self.stands_for,), vars(self)
+
+
+@functools.cache
+def _class_of(original: type[nn.Module]) -> type[nn.Module]:
+    def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return getattr(self, GRAPH)(*args, **kwargs)
+
+    members = {"forward": forward, "stands_for": original, "__reduce_ex__": StandIn.__reduce_ex__}
+    return type(original.__name__, (original, StandIn), members)
+
+
+def _empty(original: type[nn.Module]) -> nn.Module:
+    made_class = _class_of(original)  # type: ignore[arg-type]  # a class can be hashed
+    return made_class.__new__(made_class)
