@@ -1,13 +1,14 @@
 """kept_state: let a model run without a trace in it."""
 
 import contextlib
+from collections import OrderedDict
 from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import nn
 
-_CONTENTS = (list, dict, set)
+_CONTENTS = (list, dict, set, OrderedDict)
 
 
 @contextlib.contextmanager
@@ -25,7 +26,7 @@ def without_gradients(model: nn.Module) -> Iterator[None]:
 
 @contextlib.contextmanager
 def kept_state(model: nn.Module) -> Iterator[None]:
-    """Put back every buffer and attribute of a model's modules, and what they hold, on the way out."""
+    """Put back every buffer, attribute and hook of a model's modules, and what they hold, on the way out."""
     saved = [_attributes(module) for module in model.modules()]
     try:
         yield
@@ -39,7 +40,7 @@ _Saved = dict[str, tuple[Any, Any]]  # by name: the object, and a copy of what i
 
 
 def _attributes(module: nn.Module) -> list[tuple[dict[str, Any], _Saved]]:
-    own = {name: value for name, value in vars(module).items() if name not in _TORCHS}
+    own = {name: value for name, value in vars(module).items() if name not in _HOLDERS}
     return [(vars(module), _saved(own)), (module._buffers, _saved(module._buffers))]
 
 
@@ -54,7 +55,7 @@ def _contents(value: object) -> object:
 
 
 def _put_back(holder: dict[str, Any], before: _Saved) -> None:
-    for name in [name for name in holder if name not in before and name not in _TORCHS]:
+    for name in [name for name in holder if name not in before and name not in _HOLDERS]:
         del holder[name]
     for name, (value, contents) in before.items():
         if isinstance(value, torch.Tensor):
@@ -68,4 +69,4 @@ def _put_back(holder: dict[str, Any], before: _Saved) -> None:
         holder[name] = value
 
 
-_TORCHS = frozenset(vars(nn.Module()))  # what torch keeps of a module: parameters, submodules, hooks
+_HOLDERS = ("_parameters", "_buffers", "_modules")

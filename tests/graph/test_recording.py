@@ -250,6 +250,29 @@ def test_attributes_that_a_forward_changes_are_put_back_after_each_trial() -> No
     torch.testing.assert_close(gm(ROWS), fresh(ROWS), **CLOSE)
 
 
+class HooksItself(nn.Module):
+    """Hangs a hook on a layer when it runs first, as models of transformers do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc, self.is_hooked = nn.Linear(8, 8), False
+
+    def forward(self, x):
+        if not self.is_hooked:
+            self.fc.register_forward_hook(lambda module, args, output: output + 1)
+            self.is_hooked = True
+        return self.fc(x)
+
+
+def test_hooks_that_a_forward_hangs_up_are_taken_down_after_each_trial() -> None:
+    model, fresh = HooksItself().eval(), HooksItself().eval()
+    fresh.load_state_dict(model.state_dict())
+    torch.testing.assert_close(
+        given(capture(model, Example(args=(ROWS,))), Example(args=(ROWS,))), [fresh(ROWS)]
+    )
+    assert not model.fc._forward_hooks
+
+
 class NeverTheSame(nn.Module):
     calls = 0
 
