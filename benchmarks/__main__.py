@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from benchmarks.capture import measure_capture
 from benchmarks.quantizers import measure_inference, measure_training
 from benchmarks.speed import measure_models
 from benchmarks.timing import table_of
@@ -21,6 +22,10 @@ def main() -> None:
         "8 images of 96 x 96, random weights, target onnxruntime. `calibrate` is for one batch, weights\n"
         "included; `prepare` counts in float forwards of that batch.\n",
         table_of(measure_models()),
+        "\n## Capture by recording, against the float forward\n",
+        "Batches of 8, images of 224 x 224 or texts of 128 tokens, random weights. Peak memory is that of a\n"
+        "fresh process, in that of one which runs the model once.\n",
+        table_of(measure_capture()),
         "\n## A quantizer in inference, in copies of its tensor\n",
         "An activation of 8 x 64 x 112 x 112, a weight of 2048 x 2048, float32.\n",
         table_of(measure_inference()),

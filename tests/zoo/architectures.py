@@ -247,8 +247,7 @@ def _torchvision(name: str) -> tuple[nn.Module, Call]:
 
 
 def _transformers(name: str) -> tuple[nn.Module, Call]:
-    import_torchvision()  # its image models import it
-    transformers: Any = importlib.import_module("transformers")
+    transformers = import_transformers()
     family, own, options, kind = TRANSFORMERS[name]
     if name == "clip":
         vision, text = _VISION | {"intermediate_size": 64}, _BERT | {"max_position_embeddings": 16}
@@ -262,6 +261,12 @@ def _transformers(name: str) -> tuple[nn.Module, Call]:
         options = {**sizes, **backbone, "backbone_config": resnet, "num_queries": 5}
     config = getattr(transformers, f"{family}Config")(**options)
     return getattr(transformers, own)(config), ((), _inputs(kind))
+
+
+def import_transformers() -> Any:
+    """Import transformers, whose image models import torchvision."""
+    import_torchvision()
+    return importlib.import_module("transformers")
 
 
 def _inputs(kind: str) -> dict[str, torch.Tensor]:
