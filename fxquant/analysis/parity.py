@@ -15,6 +15,8 @@ from fxquant.graph import Example, graphs_of
 from fxquant.graph.annotations import TENSOR, layer_of
 from fxquant.graph.nested import interpreted
 from fxquant.graph.structure import named_tensors, tensors_in
+from fxquant.graph.values import op_of
+from fxquant.ops import OutputRange
 from fxquant.quantization.affine import FrozenQuantizeDequantize
 from fxquant.runtimes import OnnxRuntime
 
@@ -75,12 +77,14 @@ class ParityReport:
         tensors: Every quantized activation, in graph order.
         outputs: Every output of the model.
         unmatched: Quantized activations of the simulation that the file does not have.
+        random: Quantized random tensors: both sides draw their own, so the simulation takes the file's.
     """
 
     runtime: str
     tensors: tuple[TensorParity, ...]
     outputs: tuple[OutputParity, ...]
     unmatched: tuple[str, ...] = ()
+    random: tuple[str, ...] = ()
 
     @property
     def max_steps(self) -> int:
@@ -106,6 +110,7 @@ class ParityReport:
             f"by {self.max_steps} step(s)",
             f"  end to end: by {self.max_drift} step(s)",
         ]
+        lines += [f"  random, taken from the file: {', '.join(self.random)}"] if self.random else []
         lines += [
             f"  output '{output.name}': difference {output.max_difference:.3g}, same top-1 on "
             f"{output.same_top1} of {output.samples}"
@@ -134,20 +139,27 @@ def compare(gm: fx.GraphModule, path: Path, batches: object) -> ParityReport:
     sites = _sites(gm)
     missing = [node for node, parity in sites.items() if f"{parity.name}_q" not in exposed.outputs]
     unmatched = tuple(sites.pop(node).name for node in missing)
+    random = {
+        node: sites.pop(node) for graph in graphs_of(gm) for node in _random_sites(graph) if node in sites
+    }
     outputs = [OutputParity(name=name) for name in deployed.outputs]
     with torch.no_grad():
         for example in calls_of(batches, signature):
             feeds = _feeds(signature, example)
             codes = exposed.run(feeds)
             for feeds_runtime in (True, False):
-                interpreter = _ParityInterpreter(gm, sites, codes, feeds_runtime=feeds_runtime)
+                interpreter = _ParityInterpreter(gm, sites, random, codes, feeds_runtime=feeds_runtime)
                 with interpreted(gm, interpreter.below):
                     result = interpreter.run(*signature.bind(example).values(), enable_io_processing=False)
             _compare_outputs(outputs, result, deployed.run(feeds))
     if not any(output.samples for output in outputs):
         raise BatchError("The data holds no batch.", remedy="Pass a list or DataLoader that is not used up.")
     return ParityReport(
-        runtime=deployed.name, tensors=tuple(sites.values()), outputs=tuple(outputs), unmatched=unmatched
+        runtime=deployed.name,
+        tensors=tuple(sites.values()),
+        outputs=tuple(outputs),
+        unmatched=unmatched,
+        random=tuple(parity.name for parity in random.values()),
     )
 
 
@@ -158,22 +170,25 @@ class _ParityInterpreter(fx.Interpreter):
         self,
         gm: fx.GraphModule,
         sites: dict[fx.Node, TensorParity],
+        random: dict[fx.Node, TensorParity],
         codes: dict[str, np.ndarray],
         *,
         feeds_runtime: bool,
     ) -> None:
         super().__init__(gm)
         self.extra_traceback = False  # fx would write into the messages of errors
-        self._sites = sites
+        self._sites, self._random = sites, random
         self._codes = codes
         self._feeds_runtime = feeds_runtime
 
     def below(self, graph: fx.GraphModule) -> "_ParityInterpreter":
         """Return what runs a graph that an opaque layer calls."""
-        return _ParityInterpreter(graph, self._sites, self._codes, feeds_runtime=self._feeds_runtime)
+        return _ParityInterpreter(
+            graph, self._sites, self._random, self._codes, feeds_runtime=self._feeds_runtime
+        )
 
     def run_node(self, n: fx.Node) -> Any:
-        parity = self._sites.get(n)
+        parity = self._sites.get(n) or self._random.get(n)
         if parity is None:
             return super().run_node(n)
         quantizer = self.fetch_attr(str(n.target))
@@ -181,6 +196,8 @@ class _ParityInterpreter(fx.Interpreter):
         encoding = quantizer.get_encodings()
         runtime = torch.from_numpy(self._codes[f"{parity.name}_q"].astype(np.int64)).to(tensor.device)
         _check_shapes(parity.name, tensor, runtime)
+        if n in self._random:
+            return encoding.dequantize(runtime).to(tensor.dtype)
         steps = (encoding.quantize(tensor).to(torch.int64) - runtime).abs()
         differing, largest = int((steps > 0).sum()), int(steps.max()) if steps.numel() else 0
         if not self._feeds_runtime:
@@ -210,6 +227,20 @@ def _sites(gm: fx.GraphModule) -> dict[fx.Node, TensorParity]:
         for node in graph.graph.find_nodes(op="call_module")
         if isinstance(graph.get_submodule(str(node.target)), FrozenQuantizeDequantize)
     }
+
+
+def _random_sites(graph: fx.GraphModule) -> list[fx.Node]:
+    """Return the quantizers of tensors that hold random numbers and nothing else."""
+    return [node for node in graph.graph.find_nodes(op="call_module") if _holds_random_numbers(graph, node)]
+
+
+def _holds_random_numbers(graph: fx.GraphModule, quantizer: fx.Node) -> bool:
+    node = quantizer.all_input_nodes[0] if quantizer.all_input_nodes else quantizer
+    op = op_of(graph, node)
+    while op is not None and op.output is OutputRange.LIKE_INPUT and node.all_input_nodes:
+        node = node.all_input_nodes[0]
+        op = op_of(graph, node)
+    return op is not None and op.is_random
 
 
 def _feeds(signature: Signature, example: Example) -> dict[str, np.ndarray]:

@@ -37,6 +37,7 @@ class CaptureNotes:
     Attributes:
         way: "traced" symbolically, or "recorded" on example inputs.
         path: Dotted path of the layer in the user's model; empty for the model itself.
+        calls: How often the layer was called.
         guards: What the capture fixed.
         opaque: Layers that stay whole and float, with the reason; what they call has graphs of its own.
         whole_macs: Multiply-accumulates that those layers take themselves, by dotted path.
@@ -46,6 +47,7 @@ class CaptureNotes:
 
     way: str
     path: str = ""
+    calls: int = 1
     guards: tuple[Guard, ...] = ()
     opaque: tuple[Resistance, ...] = ()
     whole_macs: Mapping[str, int] = field(default_factory=dict)

@@ -69,8 +69,10 @@ def coverage_of(gm: fx.GraphModule) -> Coverage:
     macs = sum(float_macs.values())
     stored: dict[int, int] = {}
     for graph in graphs_of(gm):
+        held = capture_notes(graph)
+        calls = held.calls if held is not None else 1
         for node in graph.graph.nodes:
-            count = node.meta.get(MACS, 0)
+            count = node.meta.get(MACS, 0) * calls
             macs += count
             if count and not _is_quantized(graph, node):
                 float_macs[node_name(graph, node)] = count

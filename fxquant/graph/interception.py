@@ -188,12 +188,13 @@ class Interception(TorchFunctionMode):
             return self._opaque_run(original, module, path or "")(*args, **kwargs)
         inputs = bound_inputs(module.forward, args, kwargs)
         form = [(entry.name, type(entry.value)) for entry in inputs]
+        self._recording.calls[path] += 1
         if path not in self._forms:
             self._forms[path] = form
             return self.record(original, module, path, inputs)
         if self._forms[path] != form:
             self._recording.unlike.append(Resistance(layer=path, reason="is called in several ways"))
-        with self._outside():
+        with self._outside(), self._counter.counting_for(None):
             return original(module, *args, **kwargs)
 
     def record(self, call: Run, module: nn.Module, path: str, inputs: Inputs) -> Any:

@@ -1,5 +1,6 @@
 """RecordedRun: one run of a model, as graphs."""
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -19,6 +20,7 @@ class RecordedRun:
         opaque: Dotted paths of the layers that stay whole.
         graphs: The recorders of the model and of what opaque layers call, by dotted path, in order of calls.
         unlike: Children of opaque layers that were called in several ways, which one graph cannot serve.
+        calls: How often opaque layers called each layer that has a graph, by dotted path.
         uses_autocast: Whether the forward asked for automatic casts, which a graph leaves out.
         whole_macs: Multiply-accumulates that opaque layers take themselves, by dotted path.
         failed: The layer whose forward raised while it was recorded; None for none.
@@ -28,6 +30,7 @@ class RecordedRun:
     opaque: frozenset[str]
     graphs: dict[str, Recorder] = field(default_factory=dict)
     unlike: list[Resistance] = field(default_factory=list)
+    calls: Counter[str] = field(default_factory=Counter)
     uses_autocast: bool = False
     whole_macs: Mapping[str, int] = field(default_factory=dict)
     failed: str | None = None

@@ -164,7 +164,7 @@ def _build(recording: RecordedRun, class_name: str) -> fx.GraphModule:
                 target = str(node.target)
                 set_module(gm, target, with_submodules(gm.get_submodule(target), inner))
         if path:
-            set_capture_notes(gm, CaptureNotes(way="recorded", path=path))
+            set_capture_notes(gm, CaptureNotes(way="recorded", path=path, calls=recording.calls[path]))
         graphs[path] = gm
     return graphs[""]
 

@@ -44,7 +44,14 @@ CREATION = (
         output=OutputRange.FLOAT,  # known from sizes and numbers
         onnx="Constant, Range, ConstantOfShape",
     ),
-    Op(name="random", functions=_RANDOM, operands=(), output=OutputRange.FLOAT, onnx="RandomUniform"),
+    Op(
+        name="random",
+        functions=_RANDOM,
+        operands=(),
+        output=OutputRange.FLOAT,
+        is_random=True,
+        onnx="RandomUniform",
+    ),
     Op(name="cast", methods=_CASTS, output=OutputRange.LIKE_INPUT, onnx="Cast"),
 )
 """``cast`` may give the tensor itself."""

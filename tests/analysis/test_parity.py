@@ -2,6 +2,7 @@ import copy
 
 import pytest
 import torch
+from torch import nn
 
 import fxquant
 from fxquant.errors import BatchError
@@ -52,3 +53,35 @@ def test_verify_without_batches_is_refused():
 def test_verify_on_inputs_the_file_rejects_says_so():
     with pytest.raises(BatchError, match="ONNX Runtime rejects"):
         fxquant.verify(digits.quantized("tensorrt"), digits.files("tensorrt"), [torch.rand(2, 3, 16, 16)])
+
+
+class AddsNoise(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc, self.out = nn.Linear(8, 8), nn.Linear(8, 8)
+
+    def forward(self, x):
+        return self.out(self.fc(x) + torch.randn_like(x))
+
+
+def test_random_tensors_are_taken_from_the_file(tmp_path):
+    x = torch.randn(16, 8)
+    quantized = fxquant.quantize(AddsNoise(), [x], target="onnxruntime").model
+    report = fxquant.verify(quantized, fxquant.export(quantized, tmp_path), [x])
+    assert report.random == ("random",)
+    assert report.max_drift <= 1
+    assert "random, taken from the file: random" in str(report)
+
+
+class PicksAtRandom(AddsNoise):
+    def forward(self, x):
+        return self.out(self.fc(x)[torch.rand(x.shape[0]) > 0.5])
+
+
+def test_sizes_that_depend_on_random_numbers_are_named(tmp_path):
+    x = torch.randn(64, 8)
+    quantized = fxquant.quantize(PicksAtRandom(), [x], target="onnxruntime").model
+    files = fxquant.export(quantized, tmp_path)
+    # five times 64 rows drawn on either side: all the same numbers of them only by a rare chance
+    with pytest.raises(BatchError, match="depend on random numbers"):
+        fxquant.verify(quantized, files, [x] * 5)

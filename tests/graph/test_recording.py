@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch import nn
 from torch.utils import _pytree as pytree
+from torch.utils.flop_counter import FlopCounterMode
 
 from fxquant.errors import CaptureError, GuardError
-from fxquant.graph import Example, capture, capture_notes, graph_text, graphs_of
+from fxquant.graph import Example, capture, capture_notes, coverage_of, graph_text, graphs_of
 from fxquant.graph.structure import tensors_in
 from tests.graph import forwards, hard_forwards  # noqa: F401  # the latter registers cases
 from tests.graph.forwards import CASES, IMAGE, ROWS, STEPS
@@ -116,6 +117,14 @@ def test_a_whole_layer_is_named_with_the_reason_and_the_line(name: str) -> None:
     assert reason in resistance.reason
     assert line in resistance.line
     assert not line or "forwards.py" in resistance.line
+
+
+@pytest.mark.parametrize("name", OPAQUE)
+def test_all_multiply_accumulates_around_a_whole_layer_are_counted(name: str) -> None:
+    model, example = build(name)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(*example.args, **example.kwargs)
+    assert coverage_of(capture(model, example)).macs == counter.get_total_flops() // 2
 
 
 def test_what_a_whole_layer_calls_has_graphs_of_its_own() -> None:
