@@ -52,6 +52,6 @@ CREATION = (
         is_random=True,
         onnx="RandomUniform",
     ),
-    Op(name="cast", methods=_CASTS, output=OutputRange.LIKE_INPUT, onnx="Cast"),
+    Op(name="cast", methods=_CASTS, output=OutputRange.LIKE_INPUT, is_cast=True, onnx="Cast"),
 )
 """``cast`` may give the tensor itself."""

@@ -76,6 +76,7 @@ class Op:
         moves_dims: Whether the op gives its input with the dimensions in another order.
         sorts: Names of the arguments of an op that sorts, in order; empty for any other op.
         is_flatten: Whether a call with start dimension 1 gives a matrix, whatever its input.
+        is_cast: Whether a call gives its input in another type.
         is_random: Whether a call draws random numbers.
         is_noop_in_eval: Whether the op returns its input unchanged outside training.
         has_quantized_modules: Whether its modules have a quantized class.
@@ -98,6 +99,7 @@ class Op:
     moves_dims: bool = False
     sorts: tuple[str, ...] = ()
     is_flatten: bool = False
+    is_cast: bool = False
     is_random: bool = False
     is_noop_in_eval: bool = False
     has_quantized_modules: bool = True

@@ -23,6 +23,7 @@ from fxquant.passes.hoist_quantizers import HoistQuantizers
 from fxquant.passes.insert_quantizers import InsertQuantizers
 from fxquant.passes.legalize_outputs import LegalizeOutputs
 from fxquant.passes.pipeline import Pipeline, parse_pipeline
+from fxquant.passes.remove_half_casts import RemoveHalfCasts
 from fxquant.passes.remove_noop import RemoveNoop
 from fxquant.passes.share_encodings import ShareEncodings
 from fxquant.passes.swap_functions import SwapFunctions
@@ -35,6 +36,7 @@ CATALOGUE: tuple[type[Pass], ...] = (
     CanonicalizeWrites,
     Canonicalize,
     RemoveNoop,
+    RemoveHalfCasts,
     DecomposeEinsum,
     DecomposeGroupedProducts,
     DecomposeAddmm,
@@ -71,7 +73,7 @@ def prepare_pipeline(target: Target) -> Pipeline:
     option = f"{{target={target.name}}}"
     placing = [f"{name}{option}" if name in _TARGETED else name for name in ("assign-specs", *target.passes)]
     common = ["share-encodings", "insert-quantizers", "swap-modules"]
-    simplifying = ["canonicalize-writes", "canonicalize", "remove-noop"]
+    simplifying = ["canonicalize-writes", "canonicalize", "remove-noop", "remove-half-casts"]
     products = ["decompose-einsum", "decompose-grouped-products", "decompose-addmm"]
     decomposing = [*products, "decompose-attention"]
     folding = ["swap-layers", "fold-batch-norm"]
@@ -106,6 +108,7 @@ __all__ = [
     "LegalizeOutputs",
     "Pass",
     "Pipeline",
+    "RemoveHalfCasts",
     "RemoveNoop",
     "ShareEncodings",
     "SwapFunctions",

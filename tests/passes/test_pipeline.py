@@ -27,7 +27,7 @@ from fxquant.targets import TARGETS, get_target
 from tests.zoo import small_models
 
 FOLD = (
-    "canonicalize-writes,canonicalize,remove-noop,decompose-einsum,decompose-grouped-products,"
+    "canonicalize-writes,canonicalize,remove-noop,remove-half-casts,decompose-einsum,decompose-grouped-products,"
     "decompose-addmm,decompose-attention,swap-layers,fold-batch-norm"
 )
 
@@ -188,6 +188,7 @@ def test_every_pass_logs_one_line(caplog: pytest.LogCaptureFixture) -> None:
         "canonicalize-writes: 0 applied, 0 declined",
         "canonicalize: 1 applied, 0 declined",
         "remove-noop: 1 applied, 0 declined",
+        "remove-half-casts: 0 applied, 0 declined",
         "decompose-einsum: 0 applied, 0 declined",
         "decompose-grouped-products: 0 applied, 0 declined",
         "decompose-addmm: 0 applied, 0 declined",
