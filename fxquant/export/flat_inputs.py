@@ -1,14 +1,16 @@
 """flatten_inputs: let an exported graph take tensors where the model takes containers and objects of them."""
 
 import builtins
+import copy
 import operator
+from collections.abc import MutableMapping
 from typing import Any
 
 import torch
 from torch import fx
 
 from fxquant.graph.edit import remove_dead_code
-from fxquant.graph.structure import named_tensors, tensors_in
+from fxquant.graph.structure import has_parts, named_tensors, tensors_in
 
 
 def flatten_inputs(gm: fx.GraphModule, inputs: dict[str, Any]) -> dict[str, Any]:
@@ -18,7 +20,7 @@ def flatten_inputs(gm: fx.GraphModule, inputs: dict[str, Any]) -> dict[str, Any]
 
     Args:
         gm: The graph.
-        inputs: The value of each of its inputs, in order.
+        inputs: The value of each of its inputs, in order; every tensor another object.
 
     Returns:
         The value of each input that the graph has now, in order.
@@ -34,14 +36,40 @@ def flatten_inputs(gm: fx.GraphModule, inputs: dict[str, Any]) -> dict[str, Any]
         homes: dict[int, fx.Node] = {}
         for part, tensor in tensors.items():
             with gm.graph.inserting_before(node):
-                home = gm.graph.placeholder(part)
-            homes.setdefault(id(tensor), home)
+                homes[id(tensor)] = gm.graph.placeholder(part)
         _resolve(gm, node, value, homes)
         gm.graph.erase_node(node)
         flat |= tensors
     remove_dead_code(gm, gm.graph)
     gm.recompile()
     return flat
+
+
+def with_distinct_tensors(value: Any, seen: set[int]) -> Any:
+    """Return a value in which every tensor is another object: tracers take equal objects for one input.
+
+    Args:
+        value: A tensor, a container, an object that holds tensors, or anything else.
+        seen: Identities of the tensors so far; grows.
+    """
+    if isinstance(value, torch.Tensor):
+        is_new = id(value) not in seen
+        seen.add(id(value))
+        return value if is_new else value.clone()
+    if isinstance(value, tuple):
+        parts = [with_distinct_tensors(item, seen) for item in value]
+        return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)
+    if not has_parts(value):
+        return value
+    copied = copy.copy(value)
+    if isinstance(copied, MutableMapping):
+        for key, item in value.items():
+            copied[key] = with_distinct_tensors(item, seen)
+    elif isinstance(copied, list):
+        copied[:] = [with_distinct_tensors(item, seen) for item in value]
+    else:
+        vars(copied).update({name: with_distinct_tensors(item, seen) for name, item in vars(value).items()})
+    return copied
 
 
 def _is_taken_apart(node: fx.Node, value: Any) -> bool:

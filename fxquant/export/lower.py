@@ -28,6 +28,7 @@ from fxquant.quantization.affine import FrozenDequantize, FrozenQuantizeDequanti
 from fxquant.quantization.float import FloatQuantizeDequantize
 
 _FROZEN = (FrozenQuantizeDequantize, FrozenDequantize)
+_SIGNED = (torch.int8, torch.int16, torch.int32, torch.int64)
 _FULL_GRIDS = {
     (0, 255): torch.uint8,
     (-128, 127): torch.int8,
@@ -58,6 +59,9 @@ def _lowered(gm: fx.GraphModule) -> fx.GraphModule:
     lowered = fx.GraphModule(gm, copy.deepcopy(gm.graph))
     remove_guards(lowered.graph)
     _negate_integers(lowered)
+    for node in lowered.graph.find_nodes(op="call_method", target="copy_"):
+        if isinstance(node.args[0], fx.Node) and node.args[0].op == "placeholder" and not node.users:
+            lowered.graph.erase_node(node)  # a file's inputs are not written into
     for index, node in enumerate(list(lowered.graph.nodes)):
         if node.op == "call_function" and node.target in REPLACED:
             node.target = REPLACED[node.target]
@@ -114,7 +118,7 @@ def _negate_integers(lowered: fx.GraphModule) -> None:
         if isinstance(number, fx.Node) or not isinstance(tensor, fx.Node):
             continue
         result = result_of(tensor)
-        if result is None or result.dtype.is_floating_point:
+        if result is None or result.dtype not in _SIGNED:
             continue
         with lowered.graph.inserting_before(node):
             negative = lowered.graph.call_function(torch.neg, (tensor,))

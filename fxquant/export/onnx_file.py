@@ -13,7 +13,7 @@ from torch import fx
 from torch.utils import _pytree as pytree
 
 from fxquant.errors import ExportError, first_line
-from fxquant.export.flat_inputs import flatten_inputs
+from fxquant.export.flat_inputs import flatten_inputs, with_distinct_tensors
 from fxquant.export.graph_edits import (
     fold_transposed_weights,
     fuse_global_pools,
@@ -48,7 +48,7 @@ def to_onnx(gm: fx.GraphModule, example: Example, record: ModelRecord) -> ir.Mod
         )
     opset = 21 if needs_opset_21(gm) else 18
     lowered = lower(gm)
-    inputs = flatten_inputs(lowered, _inputs(lowered, example))
+    inputs = flatten_inputs(lowered, with_distinct_tensors(_inputs(lowered, example), set()))
     try:
         model = _trace(lowered, _with_batch_of_two(inputs), opset, dynamic=True)
     except Exception as error:  # torch.export has no common error for a dimension that cannot vary

@@ -3,7 +3,7 @@
 ``fxquant::quantize_dequantize`` becomes QuantizeLinear and DequantizeLinear, ``fxquant::dequantize`` (of
 stored integers) becomes DequantizeLinear alone. Both carry the tensor's name, so that the file can use it.
 ``fxquant::split_groups`` becomes a Slice per group, whose bounds are computed, ``fxquant::join_groups`` a
-Concat.
+Concat, ``fxquant::first_sorted`` a TopK.
 """
 
 from collections.abc import Callable
@@ -14,6 +14,7 @@ import torch
 from onnxscript import opset18, opset21
 
 from fxquant.graph.groups import join_groups, split_groups
+from fxquant.graph.recordable import first_sorted
 
 _HALF = (
     ir.DataType.FLOAT16,
@@ -27,6 +28,7 @@ _SCHEMAS = (
     "dequantize(Tensor codes, Tensor scale, Tensor zero_point, int axis, str tensor) -> Tensor",
     "split_groups(Tensor input, Tensor ends) -> Tensor[]",
     "join_groups(Tensor[] parts, Tensor input) -> Tensor",
+    "first_sorted(Tensor input, SymInt k, int dim, bool largest) -> (Tensor, Tensor)",
 )
 for _schema in _SCHEMAS:
     _LIBRARY.define(_schema)  # type: ignore[no-untyped-call]  # torch is untyped here
@@ -59,7 +61,15 @@ def translations(opset: int) -> dict[Callable[..., Any], Callable[..., Any]]:
         return [ops.Slice(input, at[index], at[index + 1], axes) for index in range(count)]
 
     def join_groups(parts: Any, input: Any) -> Any:
-        return ops.Concat(*parts, axis=0)
+        joined = ops.Concat(*parts, axis=0)
+        first, second = _ints(ops, 0), _ints(ops, 1)
+        missing = ops.Sub(ops.Gather(ops.Shape(input), first), ops.Gather(ops.Shape(joined), first))
+        sizes = ops.Concat(missing, ops.Slice(ops.Shape(joined), second, _ints(ops, 10**6)), axis=0)
+        return ops.Concat(joined, ops.ConstantOfShape(sizes), axis=0)  # zeros for rows of no group
+
+    def first_sorted(input: Any, k: Any, dim: int, largest: bool) -> Any:
+        count = _ints(ops, k) if isinstance(k, int) else ops.Reshape(k, _ints(ops, 1))
+        return ops.TopK(input, count, axis=dim, largest=int(largest), sorted=1)
 
     def sort_stably(input: Any, *, stable: Any = None, dim: int = -1, descending: bool = False) -> Any:
         axis = _ints(ops, dim % len(input.shape))
@@ -70,6 +80,7 @@ def translations(opset: int) -> dict[Callable[..., Any], Callable[..., Any]]:
     return {
         torch.ops.aten.sort.stable: sort_stably,
         namespace.split_groups.default: split_groups,
+        namespace.first_sorted.default: first_sorted,
         namespace.join_groups.default: join_groups,
         namespace.quantize_dequantize.default: quantize_dequantize,
         namespace.dequantize.default: dequantize,
@@ -83,6 +94,12 @@ def _ints(ops: Any, value: int) -> Any:
 def _groups(input: torch.Tensor, ends: torch.Tensor) -> list[torch.Tensor]:
     context = torch.library.get_ctx()
     return [input.new_empty((context.new_dynamic_size(), *input.shape[1:])) for _ in range(ends.shape[0])]
+
+
+def _first_sorted(input: torch.Tensor, k: int, dim: int, largest: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    sizes = list(input.shape)
+    sizes[dim] = k
+    return input.new_empty(sizes), input.new_empty(sizes, dtype=torch.int64)
 
 
 def _joined(parts: list[torch.Tensor], input: torch.Tensor) -> torch.Tensor:
@@ -105,9 +122,11 @@ torch.library.register_fake("fxquant::quantize_dequantize", _like_input, lib=_LI
 torch.library.register_fake("fxquant::dequantize", _like_codes, lib=_LIBRARY)
 torch.library.register_fake("fxquant::split_groups", _groups, lib=_LIBRARY)
 torch.library.register_fake("fxquant::join_groups", _joined, lib=_LIBRARY)
+torch.library.register_fake("fxquant::first_sorted", _first_sorted, lib=_LIBRARY)
 
 REPLACED: dict[Any, Any] = {
     split_groups: torch.ops.fxquant.split_groups.default,
     join_groups: torch.ops.fxquant.join_groups.default,
+    first_sorted: torch.ops.fxquant.first_sorted.default,
 }
 """Functions of a graph that torch.export cannot look into, and the operators that stand for them."""

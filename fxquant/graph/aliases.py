@@ -7,6 +7,7 @@ import torch
 from torch import fx, nn
 from torch.nn import functional as F
 
+from fxquant.graph.annotations import result_of
 from fxquant.graph.recordable import with_item
 from fxquant.graph.values import is_call, op_of
 from fxquant.ops import OutputRange
@@ -32,6 +33,7 @@ class Aliases:
         self._root: dict[fx.Node, fx.Node] = {}
         self._members: dict[fx.Node, list[fx.Node]] = {}
         self._written: set[fx.Node] = set()
+        order = {node: index for index, node in enumerate(gm.graph.nodes)}
         for node in gm.graph.nodes:
             op = op_of(gm, node)
             may_be_view = is_call(node) if op is None else op.output is OutputRange.LIKE_INPUT
@@ -39,7 +41,11 @@ class Aliases:
             written = written_operand(node) if writes_in_place(gm, node) else None
             if written is not None:
                 root = self._root[written]
-                self._written.add(root)
+                members = self._members[root]
+                if node.users or any(
+                    order[user] > order[node] for member in members for user in member.users
+                ):
+                    self._written.add(root)
             self._root[node] = root
             self._members.setdefault(root, []).append(node)
 
@@ -52,7 +58,7 @@ class Aliases:
         return self._members[self._root[node]]
 
     def is_written(self, node: fx.Node) -> bool:
-        """Whether some op writes in place into the memory a node gives."""
+        """Whether some op writes in place into the memory a node gives, and something reads it later."""
         return self._root[node] in self._written
 
 
@@ -91,19 +97,32 @@ def out_of_place(node: fx.Node) -> object | None:
     return None if has_none else node.target
 
 
-def make_out_of_place(gm: fx.GraphModule, node: fx.Node) -> None:
-    """Let an in-place call that has an out-of-place form compute a new tensor."""
+def make_out_of_place(gm: fx.GraphModule, node: fx.Node) -> fx.Node:
+    """Let an in-place call that has an out-of-place form compute a new tensor; return what gives it.
+
+    A tensor keeps its type when it is written into; a new one would take that of the operands together.
+    """
     if node.op == "call_module":
         gm.get_submodule(str(node.target)).inplace = False  # type: ignore[assignment]  # a plain flag of torch.nn
-        return
-    target = out_of_place(node)
+        return node
+    target, op = out_of_place(node), op_of(gm, node)
     assert target is not None
+    written = result_of(node.args[0]) if node.args and isinstance(node.args[0], fx.Node) else None
+    types = {result.dtype for source in node.all_input_nodes if (result := result_of(source)) is not None}
     if target is with_item:
         everything: Any = Ellipsis
         node.op, node.args = "call_function", (node.args[0], everything, *(node.args[1:2] or (0,)))
     node.target = target  # type: ignore[assignment]  # what fx calls
     if "inplace" in node.kwargs:
         node.update_kwarg("inplace", False)
+    gives_truth = op is not None and op.output is OutputRange.FLOAT
+    if written is None or target is with_item or not (len(types) > 1 or gives_truth):
+        return node
+    with gm.graph.inserting_after(node):
+        cast = gm.graph.call_method("to", (node, written.dtype))
+    cast.meta.update(node.meta)
+    node.replace_all_uses_with(cast, lambda user: user is not cast)
+    return cast
 
 
 def _function_name(node: fx.Node) -> str:

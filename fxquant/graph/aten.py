@@ -8,6 +8,7 @@ import inspect
 import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from types import FunctionType
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from torch import fx
 from torch.nn import functional as F
 
 from fxquant.graph.annotations import LAYER, layer_of, result_of
-from fxquant.ops import op_of_function, op_of_method
+from fxquant.ops import Returns, op_of_function, op_of_method
 
 _Arguments = dict[str, Any]
 
@@ -100,15 +101,17 @@ def _function_call(name: str, given: _Arguments) -> _Call | None:
     if function is None or op_of_function(function) is None:
         return None
     try:
-        parameters = list(inspect.signature(function).parameters)
+        parameters = inspect.signature(function).parameters
     except ValueError:  # a built-in has none
         return None
-    renamed = {_FUNCTIONAL_NAMES.get(key, key): value for key, value in given.items() if key not in _DROPPED}
-    if "indices" in renamed:  # of an embedding
-        renamed["input"] = renamed.pop("indices")
+    names = _FUNCTIONAL_NAMES | _OWN_NAMES.get(name, {})
+    renamed = {names.get(key, key): value for key, value in given.items() if key not in _DROPPED}
     if is_in_place:
         renamed["inplace"] = True
-    if not renamed.keys() <= set(parameters):
+    needed = {key for key, parameter in parameters.items() if parameter.default is parameter.empty}
+    if (
+        not needed <= renamed.keys() <= parameters.keys() or "reduction" in renamed
+    ):  # a number there, a text here
         return None
     first, *others = parameters
     return _Call(target=function, args=(renamed.pop(first),), kwargs=_trimmed(renamed, others))
@@ -121,12 +124,25 @@ def _trimmed(named: _Arguments, order: list[str]) -> _Arguments:
 def _plain_call(name: str, overload: torch._ops.OpOverload, node: fx.Node) -> _Call | None:
     """Return the same call of torch's function or method of that name, which takes the same arguments."""
     for function in (getattr(F, name, None), getattr(torch, name, None)):
-        if function is not None and op_of_function(function) is not None:
+        op = None if function is None else op_of_function(function)
+        gives_several = len(overload._schema.returns) > 1
+        if (
+            function is None
+            or op is None
+            or gives_several is not (op.returns is Returns.TUPLE and name not in _LISTS)
+        ):
+            continue
+        if name in _SAME or not _is_python(function):
             return _Call(target=function, args=node.args, kwargs=node.kwargs)
     is_method = op_of_method(name) is not None and bool(overload._schema.arguments)
     if is_method and overload._schema.arguments[0].name == "self" and callable(getattr(torch.Tensor, name)):
         return _Call(target=name, args=node.args, kwargs=node.kwargs)
     return None
+
+
+def _is_python(function: Any) -> bool:
+    """Whether a function is written in Python, whose arguments may differ from the operator's."""
+    return isinstance(function, FunctionType)
 
 
 def _only_first_is_read(node: fx.Node) -> bool:
@@ -193,6 +209,12 @@ def _index(given: _Arguments, node: fx.Node) -> _Call:
     return _Call(target=operator.getitem, args=(given["self"], indices))
 
 
+def _index_put(given: _Arguments, node: fx.Node) -> _Call | None:
+    if any(index is None for index in given["indices"]):
+        return None
+    return _Call(target=torch.index_put, args=node.args, kwargs=node.kwargs)
+
+
 def _size(given: _Arguments, node: fx.Node) -> _Call:
     return _Call(target="size", args=(given["self"], given["dim"]))
 
@@ -235,6 +257,9 @@ def _mean_of_image(given: _Arguments, node: fx.Node) -> _Call:
 _CONVOLUTIONS = (F.conv1d, F.conv2d, F.conv3d)
 _TRANSPOSED_CONVOLUTIONS = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)
 _FUNCTIONAL_NAMES = {"self": "input", "train": "training"}
+_OWN_NAMES = {"embedding": {"indices": "input"}}
+_SAME = ("einsum", "split")  # functions written in Python that take what the operator takes
+_LISTS = ("split", "chunk", "unbind", "tensor_split")  # give one list
 _DROPPED = ("cudnn_enabled", "cudnn_enable")
 _REWRITTEN: dict[str, Callable[[_Arguments, fx.Node], _Call | None]] = {
     "convolution": _convolution,
@@ -246,6 +271,7 @@ _REWRITTEN: dict[str, Callable[[_Arguments, fx.Node], _Call | None]] = {
     "_log_softmax": _softmax(F.log_softmax),
     "slice": _slice,
     "index": _index,
+    "index_put": _index_put,
     "sym_size": _size,
     "_to_copy": _cast,
     "constant_pad_nd": _padded,

@@ -4,6 +4,7 @@ import functools
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+import torch
 from torch import fx
 from torch.nn.utils.rnn import PackedSequence
 
@@ -59,8 +60,10 @@ def first_sorted(tensor: Any, k: Any, dim: int = -1, largest: bool = True) -> An
 
     This is how ONNX defines TopK; torch.topk leaves open which of equal values it takes.
     """
+    if not tensor.dim():
+        return tensor.topk(k)
     values, indices = tensor.sort(dim=dim, descending=largest, stable=True)
-    return values.narrow(dim, 0, k), indices.narrow(dim, 0, k)
+    return torch.return_types.topk((values.narrow(dim, 0, k), indices.narrow(dim, 0, k)))
 
 
 @recordable

@@ -1,5 +1,6 @@
 """stand_in: a module of the user's class that runs a graph, for a layer that stays whole to call."""
 
+import copy
 import functools
 from typing import Any
 
@@ -34,13 +35,24 @@ class StandIn(nn.Module):
     def __reduce_ex__(self, protocol: Any) -> Any:
         return _empty, (self.stands_for,), vars(self)
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> nn.Module:
+        made = memo[id(self)] = _empty(self.stands_for)
+        vars(made).update(copy.deepcopy(vars(self), memo))
+        return made
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+
 
 @functools.cache
 def _class_of(original: type[nn.Module]) -> type[nn.Module]:
     def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
         return getattr(self, GRAPH)(*args, **kwargs)
 
-    members = {"forward": forward, "stands_for": original, "__reduce_ex__": StandIn.__reduce_ex__}
+    # what works on parts that a stand-in does not have is torch's own again
+    own = {name: getattr(nn.Module, name) for name in ("train", "_apply", "extra_repr", "__repr__")}
+    copying = {name: vars(StandIn)[name] for name in ("__reduce_ex__", "__deepcopy__", "__setstate__")}
+    members = {"forward": forward, "stands_for": original, **own, **copying}
     return type(original.__name__, (original, StandIn), members)
 
 

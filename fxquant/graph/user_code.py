@@ -8,11 +8,14 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import torch
 
 _TORCH = str(Path(torch.__file__).parent) + os.sep
 _OWN = str(Path(__file__).parent.parent) + os.sep
+
+_Span = tuple[int, int, int, int]  # first line and column, last line and column
 
 
 @dataclass(frozen=True)
@@ -46,23 +49,43 @@ def user_line() -> UserLine:
         return UserLine("", 0, "")
     file, number = frame.f_code.co_filename, frame.f_lineno
     code = linecache.getline(file, number).strip()
-    return UserLine(
-        file, number, code, is_check or any(first <= number <= last for first, last in _checks(file))
+    return UserLine(file, number, code, is_check or _is_check(frame))
+
+
+def _is_check(frame: FrameType) -> bool:
+    """Whether what runs in a frame decides a check and nothing else."""
+    spans = list(frame.f_code.co_positions()) if hasattr(frame.f_code, "co_positions") else []
+    index = frame.f_lasti // 2
+    first, last, start, end = spans[index] if index < len(spans) else (None, None, None, None)
+    if first is None or last is None or start is None or end is None:  # Python 3.10 knows lines only
+        first, last, start, end = frame.f_lineno, frame.f_lineno, 10**6, 0
+    here = first, start, last, end
+    return any(
+        here in jumps or (test[:2] <= here[:2] and here[2:] <= test[2:])
+        for test, jumps in _checks(frame.f_code.co_filename)
     )
 
 
 @functools.lru_cache(maxsize=256)
-def _checks(file: str) -> tuple[tuple[int, int], ...]:
-    """Return the first and last lines of what decides an assert, or an ``if`` that does nothing but raise."""
+def _checks(file: str) -> tuple[tuple[_Span, tuple[_Span, _Span]], ...]:
+    """Return where the tests of checks lie, and where Python may say that it branches on their result.
+
+    Tests that are decided before all of them has run, by ``and`` or ``or``, are left out.
+    """
     try:
         tree = ast.parse("".join(linecache.getlines(file)))
     except SyntaxError:
         return ()
-    tests = [test for node in ast.walk(tree) if (test := _test(node)) is not None]
-    decided = [
-        test for test in tests if not any(isinstance(node, ast.Or | ast.IfExp) for node in ast.walk(test))
-    ]
-    return tuple((test.lineno, test.end_lineno or test.lineno) for test in decided)
+    found = [(node, test) for node in ast.walk(tree) if (test := _test(node)) is not None]
+    return tuple(
+        (_span(test, test), (_span(node, test), _span(node, node)))
+        for node, test in found
+        if not any(isinstance(part, ast.BoolOp | ast.IfExp) for part in ast.walk(test))
+    )
+
+
+def _span(first: Any, last: Any) -> _Span:
+    return first.lineno, first.col_offset, last.end_lineno, last.end_col_offset
 
 
 def _test(node: ast.AST) -> ast.expr | None:

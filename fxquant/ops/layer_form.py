@@ -36,10 +36,12 @@ def convolution(layer: type[nn.Module], *, is_transposed: bool) -> LayerForm:
     if is_transposed:
         options = ("stride", "padding", "output_padding", "groups", "dilation")
 
-    def make(held: Tensors, given: Mapping[str, Any], rank: int | None) -> nn.Module:
+    def make(held: Tensors, given: Mapping[str, Any], rank: int | None) -> nn.Module | None:
         shape, groups = held["weight"].shape, given.get("groups", 1)
         first, second = shape[0], shape[1] * groups
         channels = (first, second) if is_transposed else (second, first)
+        if not _is_bias(held, channels[1]):
+            return None
         made: Any = layer
         with torch.device("meta"):
             return made(*channels, tuple(shape[2:]), **given, bias="bias" in held)  # type: ignore[no-any-return]  # a module
@@ -50,10 +52,15 @@ def convolution(layer: type[nn.Module], *, is_transposed: bool) -> LayerForm:
 
 def _linear(held: Tensors, given: Mapping[str, Any], rank: int | None) -> nn.Module | None:
     outputs, *inputs = held["weight"].shape
-    if len(inputs) != 1:  # a vector gives one number
+    if len(inputs) != 1 or not _is_bias(held, outputs):  # a vector gives one number
         return None
     with torch.device("meta"):
         return nn.Linear(inputs[0], outputs, bias="bias" in held)
+
+
+def _is_bias(held: Tensors, outputs: int) -> bool:
+    """Whether a layer can hold the bias, if there is one: a function also takes one that is broadcast."""
+    return "bias" not in held or tuple(held["bias"].shape) == (outputs,)
 
 
 def _batch_norm(held: Tensors, given: Mapping[str, Any], rank: int | None) -> nn.Module | None:

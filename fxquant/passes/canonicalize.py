@@ -77,8 +77,11 @@ def _refusal(node: fx.Node, aliases: Aliases, order: dict[fx.Node, int]) -> str:
         return "it does not name what it writes into by position"
     if node.op != "call_module" and out_of_place(node) is None:
         return "it has no out-of-place form"
-    if is_constant(aliases.root(written)):
+    root = aliases.root(written)
+    if is_constant(root):
         return "it writes into a buffer of the model"
+    if root.op == "placeholder" and node.op != "call_module":
+        return "it writes into an input"
     # a view made later reads what the call gives
     before = [other for other in aliases.of(written) if order[other] < order[node]]
     others = [other for other in before if other is not written]

@@ -39,34 +39,50 @@ class CanonicalizeWrites(Pass):
 
     def rewrite(self, gm: fx.GraphModule, report: Report) -> bool:
         has_changed = False
+        states: dict[fx.Node, fx.Node] = {}  # what now stands for a buffer or input: the buffer or input
         for node in list(gm.graph.nodes):
             if node.target is not setitem_ and (node.op == "call_module" or not writes_in_place(gm, node)):
                 continue
             written = written_operand(node)
-            if written is None:
+            if written is None or _is_kept(node):
                 continue
             if node.target is setitem_ and _writes_again(gm, node):
                 gm.graph.erase_node(node)
                 has_changed = True
                 continue
             order = {other: index for index, other in enumerate(gm.graph.nodes)}
-            parts = _parts(gm, written, order[node], order)
-            is_state = is_constant(written) and any(
-                order[user] > order[node] for user in (*written.users, *node.users)
-            )
-            if node.target is not setitem_ and not _is_part(gm, written) and not parts and not is_state:
+            if node.target is not setitem_ and not _concerns_parts(gm, node, written, order, states):
                 continue  # a plain in-place op, which `canonicalize` takes
             reason = _refusal(gm, node, written, order)
             if reason:
                 self.declined(gm, node, report, reason)
                 continue
-            _rewrite(gm, node, written, order)
+            _rewrite(gm, node, written, order, states)
             self.applied(gm, written, report, "the write gives a new tensor")
             has_changed = True
+        _keep(gm, states)
         return has_changed
 
 
-def _rewrite(gm: fx.GraphModule, node: fx.Node, written: fx.Node, order: dict[fx.Node, int]) -> None:
+def _concerns_parts(
+    gm: fx.GraphModule,
+    node: fx.Node,
+    written: fx.Node,
+    order: dict[fx.Node, int],
+    states: dict[fx.Node, fx.Node],
+) -> bool:
+    """Whether an in-place op writes into a part, a whole that has parts, a buffer or an input."""
+    has_parts = _is_part(gm, written) or bool(_parts(gm, written, order[node], order))
+    return has_parts or _is_state(written) or written in states
+
+
+def _rewrite(
+    gm: fx.GraphModule,
+    node: fx.Node,
+    written: fx.Node,
+    order: dict[fx.Node, int],
+    states: dict[fx.Node, fx.Node],
+) -> None:
     """Write a new tensor where a call changed one, and new ones for all that it is a part of."""
     when = order[node]
     if node.target is setitem_:
@@ -74,28 +90,53 @@ def _rewrite(gm: fx.GraphModule, node: fx.Node, written: fx.Node, order: dict[fx
         gm.graph.erase_node(node)
     else:
         node.replace_all_uses_with(written)  # the call gives what it wrote into
-        make_out_of_place(gm, node)
-        new = node
+        new = make_out_of_place(gm, node)
     while _is_part(gm, written):
         written, index = _base(written), written.args[1]
         new = _with_item(gm, new, written, index, new)
     _read_later(gm, written, new, when, order)
-    if is_constant(written):  # the model keeps what was written
-        with gm.graph.inserting_after(new):
-            kept = gm.graph.call_method("copy_", (written, new))
-        kept.meta[LAYER] = layer_of(new)
+    if _is_state(written) or written in states:
+        states[new] = states.pop(written, written)
+
+
+def _keep(gm: fx.GraphModule, states: dict[fx.Node, fx.Node]) -> None:
+    """Let buffers and inputs hold in the end what was written into them."""
+    output = next(iter(gm.graph.find_nodes(op="output")))
+    for latest, state in states.items():
+        with gm.graph.inserting_before(output):
+            kept = gm.graph.call_method("copy_", (state, latest))
+        kept.meta[LAYER] = layer_of(latest)
+
+
+def _is_kept(node: fx.Node) -> bool:
+    """Whether a call is one that this pass makes: what a buffer or input holds in the end."""
+    return node.target == "copy_" and not node.users and _is_state(node.args[0]) and _is_last(node)
+
+
+def _is_last(node: fx.Node) -> bool:
+    """Whether nothing reads a buffer or input after a call."""
+    following = node.next
+    while following.op not in ("output", "root"):
+        if node.args[0] in following.all_input_nodes:
+            return False
+        following = following.next
+    return node.args[0] not in following.all_input_nodes
+
+
+def _is_state(node: object) -> bool:
+    return isinstance(node, fx.Node) and (is_constant(node) or node.op == "placeholder")
 
 
 def _read_later(
-    gm: fx.GraphModule, old: fx.Node, new: fx.Node, when: int, order: dict[fx.Node, int], place: object = None
+    gm: fx.GraphModule, old: fx.Node, new: fx.Node, when: int, order: dict[fx.Node, int]
 ) -> fx.Node:
     """Let what reads a tensor after some time read a new one, through its parts too; return the last node."""
-    last = place if isinstance(place, fx.Node) else new
+    last = new
     for part in _parts(gm, old, when, order):
         with gm.graph.inserting_after(last):
             picked = gm.graph.call_function(operator.getitem, (new, part.args[1]))
         picked.meta.update(part.meta)
-        last = _read_later(gm, part, picked, when, order, picked)
+        last = _read_later(gm, part, picked, when, order)
     for user in list(old.users):
         if order.get(user, -1) > when:
             user.replace_input_with(old, new)

@@ -14,6 +14,7 @@ After::
 
 import operator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import fx
@@ -47,7 +48,7 @@ class DecomposeAddmm(Pass):
             added, first, second = node.args
             weight = transposed_constant(gm, second) if node.target is torch.addmm else None
             with gm.graph.inserting_before(node):
-                if weight is not None and alpha == beta == 1 and _is_bias(gm, added):
+                if weight is not None and alpha == beta == 1 and _is_bias(gm, added, weight):
                     output, beta = gm.graph.call_function(F.linear, (first, weight, added)), 0
                 else:
                     output = gm.graph.call_function(torch.matmul, (first, second))
@@ -73,7 +74,8 @@ class DecomposeAddmm(Pass):
         return made
 
 
-def _is_bias(gm: fx.GraphModule, added: object) -> bool:
+def _is_bias(gm: fx.GraphModule, added: object, weight: fx.Node) -> bool:
     """Whether a linear layer can hold what is added: a constant with one number per output."""
     tensor = attribute(gm, added) if isinstance(added, fx.Node) and is_constant(added) else None
-    return isinstance(tensor, torch.Tensor) and tensor.dim() == 1
+    matrix: Any = attribute(gm, weight)
+    return isinstance(tensor, torch.Tensor) and tuple(tensor.shape) == tuple(matrix.shape[:1])

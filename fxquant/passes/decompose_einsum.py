@@ -73,6 +73,8 @@ def _contraction(node: fx.Node) -> tuple[fx.Node, fx.Node, str, str, str] | str:
     sizes = dict(zip(left, shapes[0].shape, strict=True))
     if any(sizes.get(index, size) != size for index, size in zip(right, shapes[1].shape, strict=True)):
         return "it broadcasts an index"
+    if any(sizes[index] == 1 for index in set(left) & set(right) - set(output)):
+        return "it sums over an index of size 1, which may stand for any size"
     return first, second, left, right, output
 
 

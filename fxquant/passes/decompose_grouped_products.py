@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from fxquant.graph import Report
 from fxquant.graph.annotations import LAYER, MACS, layer_of
-from fxquant.graph.edit import add_parameter
+from fxquant.graph.edit import add_parameter, remove_dead_code
 from fxquant.graph.groups import join_groups, split_groups
 from fxquant.graph.values import attribute, is_constant, op_of, operand_of, transposed_constant
 from fxquant.ops import GROUPED_MATMUL
@@ -59,6 +59,9 @@ class DecomposeGroupedProducts(Pass):
             )
             self.applied(gm, output, report, f"now {len(matrices[path])} products")
             has_changed = True
+        remove_dead_code(gm, gm.graph)
+        for path in matrices:
+            _forget_unread(gm, path)
         return has_changed
 
 
@@ -81,6 +84,13 @@ def _taken_apart(gm: fx.GraphModule, path: str) -> list[str]:
         add_parameter(gm, f"{path}_{index}", nn.Parameter(matrix, requires_grad=stacked.requires_grad))
         for index, matrix in enumerate(stacked.detach())
     ]
+
+
+def _forget_unread(gm: fx.GraphModule, path: str) -> None:
+    """Remove a stacked parameter that nothing reads any more."""
+    owner, _, name = path.rpartition(".")
+    if all(node.target != path for node in gm.graph.find_nodes(op="get_attr")):
+        delattr(gm.get_submodule(owner), name)
 
 
 def _written_out(

@@ -48,7 +48,12 @@ class RemoveHalfCasts(Pass):
             for node in casts:
                 self.declined(gm, node, report, "the model holds or is given half types")
             return False
+        outputs = gm.graph.find_nodes(op="output")[0].all_input_nodes
+        inner = [node for node in casts if node not in outputs]
         for node in casts:
+            if node in outputs:
+                self.declined(gm, node, report, "the model gives a half type")
+        for node in inner:
             self.applied(gm, node, report, "computed in float32")
             source = node.all_input_nodes[0]
             given = result_of(source)
@@ -62,7 +67,7 @@ class RemoveHalfCasts(Pass):
                     {},
                 )
                 node.meta[RESULT] = replace(node.meta[RESULT], dtype=torch.float32)
-        return True
+        return bool(inner)
 
 
 def _is_cast(op: Op | None) -> bool:

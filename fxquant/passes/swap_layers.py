@@ -48,7 +48,7 @@ class SwapLayers(Pass):
                 self.declined(gm, node, report, layer)
                 continue
             held = sorted((name, str(constant.target)) for name, constant in constants.items())
-            key = (*held, layer.extra_repr())
+            key = (type(layer), *held, layer.extra_repr())
             if key not in made:
                 made[key] = _put(gm, node, layer, constants)
             path = made[key]
@@ -132,7 +132,7 @@ def _is_read_elsewhere(gm: fx.GraphModule, owner: str, node: fx.Node, constants:
         if other.op not in ("get_attr", "call_module"):
             continue
         path = str(other.target)
-        is_below = path == owner or path.startswith(f"{owner}.")
+        is_below = path == owner or path.startswith(f"{owner}.") or not path or owner.startswith(f"{path}.")
         module = gm.get_submodule(path if other.op == "call_module" else path.rpartition(".")[0])
         if not is_below and module is not holder:
             continue

@@ -59,6 +59,22 @@ class ChecksContents(Base):
         return self.out(self.fc(x))
 
 
+@case(ROWS)
+class ChecksTwoThings(Base):
+    """Each half of the condition holds for some inputs, and then nothing is raised."""
+
+    def forward(self, x):
+        if x.max() > 0.5 and x.min() > 5:
+            raise ValueError("too large")
+        return self.fc(x)
+
+
+@case(ROWS)
+class TakesTheLargest(Base):
+    def forward(self, x):
+        return self.fc(x).topk(2).values * self.out(x).topk(2, dim=1, sorted=False)[0]
+
+
 class HasAMethod(Base):
     def twice(self, x):
         return x * 2

@@ -99,6 +99,7 @@ OPAQUE = {
     "MapsAFunction": ("", "torch.func", "torch.vmap"),
     "HoldsAHiddenCall": ("inner", "outside torch", ""),
     "AsksForClassesAndMethods": ("", "(__bool__)", "if x.sum() > 1e9:"),
+    "ChecksTwoThings": ("", "(__bool__)", "if x.max() > 0.5 and x.min() > 5:"),
 }
 
 
@@ -243,20 +244,61 @@ def test_a_whole_layer_runs_as_it_does_outside_of_capture() -> None:
 class RemembersInAttributes(forwards.Base):
     def __init__(self) -> None:
         super().__init__()
-        self.last, self.seen = 0.5, []
+        self.last, self.seen, self.total = 0.5, [], {"all": [torch.zeros(8)]}
+        self.register_buffer("wide", torch.ones(1, 8).expand(4, 8))
 
     def forward(self, x):
         self.last = self.fc(x) + self.last
         self.seen.append(1)
-        return self.out(self.last) * len(self.seen)
+        self.total["all"][0].add_(x.mean(0))
+        return self.out(self.last) * len(self.seen) + self.total["all"][0] * self.wide
 
 
 def test_attributes_that_a_forward_changes_are_put_back_after_each_trial() -> None:
     model, fresh = RemembersInAttributes().eval(), RemembersInAttributes().eval()
-    fresh.load_state_dict(model.state_dict())
+    fresh.fc, fresh.out = copy.deepcopy(model.fc), copy.deepcopy(model.out)
     gm = capture(model, Example(args=(ROWS,)))
     assert (capture_notes(gm).opaque, model.last, model.seen) == ((), 0.5, [])
+    assert not model.total["all"][0].any()
     torch.testing.assert_close(gm(ROWS), fresh(ROWS), **CLOSE)
+
+
+class KeepsItsNormInEvaluation(nn.Module):
+    """What it overrides reads parts that a stand-in does not have."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc, self.norm = nn.Linear(8, 8), nn.BatchNorm1d(8)
+
+    def train(self, mode=True):
+        super().train(mode)
+        self.norm.eval()
+        return self
+
+    def extra_repr(self):
+        return f"{self.fc.in_features}"
+
+    def forward(self, x):
+        return self.norm(self.fc(x))
+
+
+class CallsAFrozenNorm(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = KeepsItsNormInEvaluation()
+
+    def forward(self, x):
+        return self.inner(x) if x.sum() < 1e9 else x
+
+
+def test_what_stands_in_for_a_layer_can_be_trained_moved_printed_and_copied() -> None:
+    model = CallsAFrozenNorm().eval()
+    gm = capture(model, Example(args=(ROWS,)))
+    wanted = model(ROWS)
+    assert isinstance(gm.get_submodule("model.inner"), KeepsItsNormInEvaluation)
+    assert "KeepsItsNormInEvaluation" in repr(gm)
+    for changed in (gm, copy.deepcopy(gm), pickle.loads(pickle.dumps(gm))):
+        torch.testing.assert_close(changed.train().double().eval()(ROWS.double()).float(), wanted, **CLOSE)
 
 
 class HooksItself(nn.Module):

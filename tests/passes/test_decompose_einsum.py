@@ -56,6 +56,7 @@ def test_any_einsum_of_two_tensors_becomes_a_product(equation: str) -> None:
         ("heads", "bhd,khd->bhk", ((2, 3, 4), (5, 3, 4))),
         ("ellipsis", "...d,dhk->...hk", ((2, 3, 4), (4, 2, 3))),
         ("implicit", "ji,jk", ((2, 3), (2, 4))),
+        ("capitals", "...i,Zi->...", ((3, 4), (3, 4))),
     ],
 )
 def test_an_einsum_is_written_out(check_rewrite: Any, name: str, equation: str, shapes: Any) -> None:
@@ -87,6 +88,7 @@ def test_an_einsum_with_a_weight_becomes_a_linear_layer() -> None:
         ("ii,ij->ij", ((2, 2), (2, 3)), "diagonal"),
         ("ij,k->k", ((2, 2), (3,)), "one operand alone"),
         ("ij,jk->ik", ((2, 1), (3, 4)), "broadcasts"),
+        ("ij,jk->ik", ((2, 1), (1, 4)), "index of size 1"),
         ("ij->ji", ((2, 3),), "two operands"),
         ("i,i,i->i", ((2,), (2,), (2,)), "two operands"),
     ],

@@ -76,6 +76,23 @@ def test_experts_run_quantized_and_the_file_agrees(is_transposed: bool, tmp_path
     assert fxquant.verify(quantized, files, fresh).max_steps <= 1
 
 
+@grouped_mm
+def test_rows_of_no_group_are_zero_in_the_file_too(tmp_path: Any) -> None:
+    class SomeRows(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.experts = nn.Parameter(torch.randn(3, 8, 16))
+            self.register_buffer("ends", torch.tensor([2, 5, 6], dtype=torch.int32))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return F.grouped_mm(x, self.experts, offs=self.ends) + 1
+
+    quantized = fxquant.quantize(SomeRows(), [torch.randn(8, 8)], target="onnxruntime").model
+    report = fxquant.verify(quantized, fxquant.export(quantized, tmp_path), [torch.randn(8, 8)])
+    assert report.max_steps <= 1
+    assert not any(name == "experts" for name, _ in quantized.named_parameters())
+
+
 def test_groups_are_joined_as_they_were() -> None:
     x = torch.randn(8, 4)
     parts = split_groups(x, ENDS)

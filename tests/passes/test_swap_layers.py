@@ -105,6 +105,77 @@ def test_a_product_with_a_transposed_matrix_is_a_linear_layer_that_holds_it() ->
     assert torch.equal(layer.weight, model.matrix)
 
 
+class SharesTensors(nn.Module):
+    """One kernel for a convolution and a transposed one; one pair of statistics for norms of two ranks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kernel = nn.Parameter(torch.randn(4, 4, 3, 3))
+        self.register_buffer("mean", torch.randn(4))
+        self.register_buffer("variance", torch.rand(4) + 0.5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = F.conv_transpose2d(F.conv2d(x, self.kernel, padding=1), self.kernel, padding=1)
+        x = F.batch_norm(x, self.mean, self.variance)
+        return F.batch_norm(x.flatten(2), self.mean, self.variance)
+
+
+def test_layers_of_different_classes_may_share_tensors() -> None:
+    x, model = torch.randn(2, 4, 6, 6), SharesTensors()
+    gm = capture(model, Example(args=(x,)))
+    SwapLayers()(gm, Report())
+    kinds = [type(gm.get_submodule(node.target)) for node in gm.graph.find_nodes(op="call_module")]
+    assert kinds == [nn.Conv2d, nn.ConvTranspose2d, nn.BatchNorm2d, nn.BatchNorm1d]
+    torch.testing.assert_close(gm(x), model(x))
+
+
+class TriplesItsOutput(nn.Linear):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if x.sum() > 1e9:
+            return x
+        return F.linear(x, self.weight) * 3
+
+
+class Branches(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.lin = TriplesItsOutput(6, 6, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.lin(x) if x.sum() < 1e9 else x
+
+
+class ReadsAWeightOfAWholeLayer(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.block = Branches()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.block(x) + F.linear(x, self.block.lin.weight)
+
+
+def test_a_module_that_a_whole_layer_calls_keeps_its_place() -> None:
+    x, model = torch.randn(2, 6), ReadsAWeightOfAWholeLayer()
+    gm = capture(model, Example(args=(x,)))
+    SwapLayers()(gm, Report())
+    torch.testing.assert_close(gm(x), model(x))
+
+
+@pytest.mark.parametrize("bias", [torch.randn(1), torch.randn(())], ids=["one", "none"])
+def test_a_bias_that_is_broadcast_is_no_layers(bias: torch.Tensor) -> None:
+    class Broadcasts(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight, self.bias = nn.Parameter(torch.randn(5, 6)), nn.Parameter(bias)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return F.linear(x, self.weight, self.bias) + torch.addmm(self.bias, x, self.weight.t())
+
+    x, model = torch.randn(3, 6), Broadcasts()
+    quantized = fxquant.quantize(model, [x], target="onnxruntime").model
+    assert (quantized(x) - model(x)).norm() <= 0.05 * model(x).norm()
+
+
 def test_a_norm_is_folded_then() -> None:
     model = network()
     gm = capture(model, Example(args=(IMAGE,)))
