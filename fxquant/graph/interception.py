@@ -84,7 +84,7 @@ class Interception(TorchFunctionMode):
             stack.enter_context(patched(Function, "apply", self._custom_apply()))
             stack.enter_context(patched(torch.autocast, "__enter__", self._enter_autocast()))
             stack.enter_context(patched(torch.autocast, "__exit__", lambda autocast, *raised: False))
-            stack.enter_context(compiling(True))
+            stack.enter_context(compiling(self._recording.is_compiled))
             stack.enter_context(torch.compiler.set_stance("force_eager"))
             stack.enter_context(patched(Distribution, "_validate_args", False))  # a check, not a branch
             stack.enter_context(attention_fast_path_disabled())
@@ -215,7 +215,7 @@ class Interception(TorchFunctionMode):
         recorder = self._recording.graphs[path] = Recorder(root, path)
         given = [bind_input(recorder, entry.name, entry.value) for entry in inputs]
         args, kwargs = call_arguments(inputs, given)
-        with self.into(recorder), self._counter.counting_for(None), compiling(True):
+        with self.into(recorder), self._counter.counting_for(None), compiling(self._recording.is_compiled):
             if is_whole:
                 result = self._recorded(call, module, args, kwargs)
             else:

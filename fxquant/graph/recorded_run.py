@@ -18,6 +18,7 @@ class RecordedRun:
     Attributes:
         root: The model; a copy of the user's.
         opaque: Dotted paths of the layers that stay whole.
+        is_compiled: Whether torch says during the run that it compiles, so that models leave out branches.
         graphs: The recorders of the model and of what opaque layers call, by dotted path, in order of calls.
         unlike: Children of opaque layers that were called in several ways, which one graph cannot serve.
         calls: How often opaque layers called each layer that has a graph, by dotted path.
@@ -28,6 +29,7 @@ class RecordedRun:
 
     root: nn.Module
     opaque: frozenset[str]
+    is_compiled: bool = True
     graphs: dict[str, Recorder] = field(default_factory=dict)
     unlike: list[Resistance] = field(default_factory=list)
     calls: Counter[str] = field(default_factory=Counter)

@@ -53,10 +53,14 @@ def capture_by_recording(model: nn.Module, example: Example, class_name: str) ->
     """
     opaque: dict[str, Resistance] = {}
     gm: fx.GraphModule | None = None
+    is_compiled = True
     with torch.no_grad():
         for _ in range(_MOST_RUNS):
             with kept_state(model):
-                recording, result = _record(model, example, frozenset(opaque))
+                recording, result = _record(model, example, frozenset(opaque), is_compiled=is_compiled)
+            if recording.failed is not None and is_compiled:
+                is_compiled = False  # some forwards work only uncompiled
+                continue
             found = recording.resistances or _foreign(model, example, recording)
             if not found:
                 gm = _build(recording, class_name)
@@ -95,9 +99,11 @@ def capture_by_recording(model: nn.Module, example: Example, class_name: str) ->
     return gm
 
 
-def _record(model: nn.Module, example: Example, opaque: frozenset[str]) -> tuple[RecordedRun, Any]:
+def _record(
+    model: nn.Module, example: Example, opaque: frozenset[str], *, is_compiled: bool
+) -> tuple[RecordedRun, Any]:
     """Run the model; return what was recorded, and what the model gave."""
-    recording = RecordedRun(root=model, opaque=opaque)
+    recording = RecordedRun(root=model, opaque=opaque, is_compiled=is_compiled)
     interception = Interception(recording)
     args, kwargs = example.copied()
     try:
@@ -131,7 +137,9 @@ def _foreign(model: nn.Module, example: Example, recording: RecordedRun) -> list
     if not made:
         return []
     with kept_state(model):
-        again, _ = _record(model, of_other_values(example), recording.opaque)
+        again, _ = _record(
+            model, of_other_values(example), recording.opaque, is_compiled=recording.is_compiled
+        )
     if len(again.foreign) != len(made):
         return [Resistance(layer=layer, reason="makes tensors outside torch") for _, layer in made]
     return [

@@ -108,6 +108,15 @@ class MovesALayer(Base):
 
 
 @case(ROWS)
+class WorksOnlyUncompiled(Base):
+    """Makes no mask where it believes that torch compiles, and then reads one."""
+
+    def forward(self, x):
+        mask = None if torch.compiler.is_compiling() else torch.ones_like(x)
+        return self.fc(x) * mask.to(x.dtype)
+
+
+@case(ROWS)
 class ValidatesADistribution(Base):
     def forward(self, x):
         normal = torch.distributions.Normal(self.fc(x), self.out(x).exp())

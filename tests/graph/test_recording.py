@@ -222,6 +222,26 @@ def test_a_branch_for_one_row_is_a_guard_and_leaves_no_layer_whole(rows: int) ->
     torch.testing.assert_close(gm(ROWS[:3]), model(ROWS[:3]), **CLOSE)
 
 
+class LoopsOverRows(nn.Module):
+    """Almost all of a model, and for one batch size only."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wide = nn.Linear(8, 64)
+
+    def forward(self, x):
+        return torch.stack([self.wide(row) for row in x])
+
+
+def test_a_layer_that_holds_most_of_the_model_is_guarded_and_not_left_whole() -> None:
+    model = nn.Sequential(LoopsOverRows(), nn.Linear(64, 2)).eval()
+    gm = capture(model, Example(args=(ROWS,)))
+    notes = capture_notes(gm)
+    assert (notes.opaque, {guard.value for guard in notes.guards} >= {4}) == ((), True)
+    with pytest.raises(GuardError, match=r"== 4, but here it is 2"):
+        gm(ROWS[:2])
+
+
 class Switches(nn.Module):
     """A branch that a compiled model leaves out, in a layer that stays whole."""
 
