@@ -8,8 +8,12 @@ from fxquant.ops.macs import CallShapes
 from fxquant.ops.module_form import ModuleForm, module_form
 from fxquant.ops.op import Op, Operand, OutputRange, Returns, Role
 from fxquant.ops.table import TABLE, computes_like, op_named, op_of_function, op_of_method, op_of_module
+from fxquant.ops.weighted import ADDMM, BADDBMM, EINSUM
 
 __all__ = [
+    "ADDMM",
+    "BADDBMM",
+    "EINSUM",
     "GROUPED_MATMUL",
     "LINEAR",
     "TABLE",

@@ -36,6 +36,34 @@ _LAYERS: tuple[tuple[str, type[nn.Module], Callable[..., Any], int, str], ...] =
     ("conv_transpose3d", nn.ConvTranspose3d, F.conv_transpose3d, 1, "ConvTranspose"),
 )
 
+ADDMM = Op(
+    name="addmm",
+    modules=(module_form("Addmm", torch.addmm),),
+    functions=(torch.addmm,),
+    methods=("addmm",),
+    operands=operands("input", "mat1", "mat2"),
+    macs=macs.product("mat1"),
+    onnx="Gemm",
+)
+
+BADDBMM = Op(
+    name="baddbmm",
+    modules=(module_form("Baddbmm", torch.baddbmm),),
+    functions=(torch.baddbmm,),
+    methods=("baddbmm",),
+    operands=operands("input", "batch1", "batch2"),
+    macs=macs.product("batch1"),
+    onnx="MatMul, Add",
+)
+
+EINSUM = Op(
+    name="einsum",
+    functions=(torch.einsum,),
+    operands=(),
+    macs=macs.einsum,
+    onnx="Einsum",
+)
+
 WEIGHTED = (
     *(
         Op(
@@ -89,29 +117,9 @@ WEIGHTED = (
         macs=macs.bilinear,
         onnx="Einsum",
     ),
-    Op(
-        name="addmm",
-        modules=(module_form("Addmm", torch.addmm),),
-        functions=(torch.addmm,),
-        operands=operands("input", "mat1", "mat2"),
-        macs=macs.product("mat1"),
-        onnx="Gemm",
-    ),
-    Op(
-        name="baddbmm",
-        modules=(module_form("Baddbmm", torch.baddbmm),),
-        functions=(torch.baddbmm,),
-        operands=operands("input", "batch1", "batch2"),
-        macs=macs.product("batch1"),
-        onnx="MatMul, Add",
-    ),
-    Op(
-        name="einsum",
-        functions=(torch.einsum,),
-        operands=(),
-        macs=macs.einsum,
-        onnx="Einsum",
-    ),
+    ADDMM,
+    BADDBMM,
+    EINSUM,
     *(
         Op(
             name=name,

@@ -22,10 +22,9 @@ from torch.nn import functional as F
 
 from fxquant.graph import Report
 from fxquant.graph.annotations import MACS
-from fxquant.graph.values import attribute, is_constant, transposed_constant
+from fxquant.graph.values import attribute, is_constant, op_of, transposed_constant
+from fxquant.ops import ADDMM, BADDBMM
 from fxquant.passes.base import Changes, Pass
-
-_ADDED_PRODUCTS = (torch.addmm, torch.baddbmm)
 
 
 @dataclass(frozen=True)
@@ -39,14 +38,15 @@ class DecomposeAddmm(Pass):
     def rewrite(self, gm: fx.GraphModule, report: Report) -> bool:
         has_changed = False
         for node in list(gm.graph.nodes):
-            if node.op != "call_function" or node.target not in _ADDED_PRODUCTS:
+            op = op_of(gm, node)
+            if op not in (ADDMM, BADDBMM) or node.op == "call_module":
                 continue
             beta, alpha = node.kwargs.get("beta", 1), node.kwargs.get("alpha", 1)
             if len(node.args) != 3 or isinstance(beta, fx.Node) or isinstance(alpha, fx.Node):
                 self.declined(gm, node, report, "its operands or factors are not given by position")
                 continue
             added, first, second = node.args
-            weight = transposed_constant(gm, second) if node.target is torch.addmm else None
+            weight = transposed_constant(gm, second) if op is ADDMM else None
             with gm.graph.inserting_before(node):
                 if weight is not None and alpha == beta == 1 and _is_bias(gm, added, weight):
                     output, beta = gm.graph.call_function(F.linear, (first, weight, added)), 0

@@ -23,7 +23,8 @@ from torch import fx
 
 from fxquant.graph import Report
 from fxquant.graph.annotations import LAYER, MACS, layer_of, result_of
-from fxquant.ops import einsum_indices
+from fxquant.graph.values import op_of
+from fxquant.ops import EINSUM, einsum_indices
 from fxquant.passes.base import Changes, Pass
 
 
@@ -37,7 +38,7 @@ class DecomposeEinsum(Pass):
 
     def rewrite(self, gm: fx.GraphModule, report: Report) -> bool:
         has_changed = False
-        for node in gm.graph.find_nodes(op="call_function", target=torch.einsum):
+        for node in [node for node in gm.graph.nodes if op_of(gm, node) is EINSUM]:
             found = _contraction(node)
             if isinstance(found, str):
                 self.declined(gm, node, report, found)
