@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import torch
 from torch import fx
 
-from fxquant.graph import Report
+from fxquant.graph import Report, capture_notes
 from fxquant.graph.aliases import Aliases, make_out_of_place, out_of_place, writes_in_place, written_operand
 from fxquant.graph.recordable import first_sorted
 from fxquant.graph.values import arguments_by_name, is_constant, op_of, returns
@@ -40,13 +40,16 @@ class Canonicalize(Pass):
     after = ("canonicalize-writes",)
 
     def rewrite(self, gm: fx.GraphModule, report: Report) -> bool:
-        aliases = Aliases(gm)
+        aliases, notes = Aliases(gm), capture_notes(gm)
+        is_inner = notes is not None and bool(notes.path)  # what calls the graph may read the input later
         order = {node: index for index, node in enumerate(gm.graph.nodes)}
         moved = [_call_by_position(gm, node) or _sort_stably(gm, node) for node in gm.graph.nodes]
         has_changed = any(moved)
         # decided before any is changed: a module's flag serves all its calls
         refusals = {
-            node: _refusal(node, aliases, order) for node in gm.graph.nodes if writes_in_place(gm, node)
+            node: _refusal(node, aliases, order, is_inner=is_inner)
+            for node in gm.graph.nodes
+            if writes_in_place(gm, node)
         }
         modules = {
             node: id(gm.get_submodule(str(node.target))) for node in refusals if node.op == "call_module"
@@ -70,7 +73,7 @@ class Canonicalize(Pass):
         return has_changed or any(viewed)
 
 
-def _refusal(node: fx.Node, aliases: Aliases, order: dict[fx.Node, int]) -> str:
+def _refusal(node: fx.Node, aliases: Aliases, order: dict[fx.Node, int], *, is_inner: bool) -> str:
     """Return why an in-place call has to stay; empty if it can be replaced."""
     written = written_operand(node)
     if written is None:
@@ -80,8 +83,8 @@ def _refusal(node: fx.Node, aliases: Aliases, order: dict[fx.Node, int]) -> str:
     root = aliases.root(written)
     if is_constant(root):
         return "it writes into a buffer of the model"
-    if root.op == "placeholder" and node.op != "call_module":
-        return "it writes into an input"
+    if root.op == "placeholder" and (written is root or is_inner) and node.op != "call_module":
+        return "it writes into an input"  # through a view, a model's own input may keep its value
     # a view made later reads what the call gives
     before = [other for other in aliases.of(written) if order[other] < order[node]]
     others = [other for other in before if other is not written]
