@@ -1,6 +1,9 @@
 """Capture: turn a model's forward into a graph, by recording a run of it or by symbolic tracing."""
 
+import contextlib
+import gc
 import inspect
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -49,12 +52,25 @@ def capture(model: object, example: Example | None = None) -> fx.GraphModule:
             remedy="Pass the model itself, not its class, its state dict or its output.",
         )
     name = type(unwrapped(model)).__name__
-    copied = copy_model(model)
-    if example is None:
-        return _traced(copied, name)
-    gm = capture_by_recording(copied, example, name)
-    note_macs(gm)
-    return gm
+    with _collections_paused():
+        copied = copy_model(model)
+        if example is None:
+            return _traced(copied, name)
+        gm = capture_by_recording(copied, example, name)
+        note_macs(gm)
+        return gm
+
+
+@contextlib.contextmanager
+def _collections_paused() -> Iterator[None]:
+    """Let Python not look for cycles inside the context: each look at a large heap may cost a forward."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def _traced(model: nn.Module, name: str) -> fx.GraphModule:

@@ -22,8 +22,8 @@ from torch.nn import functional as F
 
 from fxquant.graph import Report
 from fxquant.graph.annotations import MACS
-from fxquant.graph.values import attribute, is_constant, op_of, transposed_constant
-from fxquant.ops import ADDMM, BADDBMM
+from fxquant.graph.values import attribute, is_constant, op_of, operand_of, transposed_constant
+from fxquant.ops import ADDMM, BADDBMM, Op
 from fxquant.passes.base import Changes, Pass
 
 
@@ -39,13 +39,13 @@ class DecomposeAddmm(Pass):
         has_changed = False
         for node in list(gm.graph.nodes):
             op = op_of(gm, node)
-            if op not in (ADDMM, BADDBMM) or node.op == "call_module":
+            if op is None or op not in (ADDMM, BADDBMM) or node.op == "call_module":
                 continue
             beta, alpha = node.kwargs.get("beta", 1), node.kwargs.get("alpha", 1)
-            if len(node.args) != 3 or isinstance(beta, fx.Node) or isinstance(alpha, fx.Node):
-                self.declined(gm, node, report, "its operands or factors are not given by position")
+            added, first, second = _operands(node, op)
+            if isinstance(beta, fx.Node) or isinstance(alpha, fx.Node) or not isinstance(first, fx.Node):
+                self.declined(gm, node, report, "its factors are computed, or its matrices are not given")
                 continue
-            added, first, second = node.args
             weight = transposed_constant(gm, second) if op is ADDMM else None
             with gm.graph.inserting_before(node):
                 if weight is not None and alpha == beta == 1 and _is_bias(gm, added, weight):
@@ -72,6 +72,10 @@ class DecomposeAddmm(Pass):
         made = gm.graph.call_function(function, (left, right))  # type: ignore[arg-type]  # an operator on nodes
         made.meta |= {key: value for key, value in node.meta.items() if key != MACS}
         return made
+
+
+def _operands(node: fx.Node, op: Op) -> list[Any]:
+    return [operand_of(node, operand) for operand in op.operands]
 
 
 def _is_bias(gm: fx.GraphModule, added: object, weight: fx.Node) -> bool:

@@ -32,6 +32,13 @@ class Linear(nn.Module):
         return torch.addmm(self.bias, x, torch.permute(self.weight, (1, 0)))
 
 
+class Scores(nn.Module):
+    """Attention with biases, as bloom calls it."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.baddbmm(batch1=x, batch2=x.mT, beta=1.0, alpha=0.5)
+
+
 class Baddbmm(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return torch.baddbmm(x, x, x)
@@ -44,6 +51,7 @@ class Baddbmm(nn.Module):
         ("factors", Addmm(beta=0.5, alpha=2.0), (2, 4)),
         ("no_sum", Addmm(beta=0), (2, 4)),
         ("linear", Linear(), (2, 4)),
+        ("by_keyword", Scores(), (2, 4, 4)),
         ("batched", Baddbmm(), (2, 4, 4)),
     ],
 )
