@@ -132,7 +132,8 @@ def _shapes(gm: fx.GraphModule, node: fx.Node, op: Op, output: Result) -> CallSh
     if not op.operands:
         read = [(value.name, result_of(value)) for value in node.all_input_nodes]
         operands = {name: result.shape for name, result in read if result is not None}
-    parameters: tuple[tuple[int, ...], ...] = ()
+    held_results = [result_of(value) for value in node.all_input_nodes if is_constant(value)]
+    parameters = tuple(result.shape for result in held_results if result is not None)
     if node.op == "call_module":
         module: nn.Module = gm.get_submodule(str(node.target))
         held = {name: tuple(p.shape) for name, p in module._parameters.items() if p is not None}

@@ -36,6 +36,8 @@ _LAYERS: tuple[tuple[str, type[nn.Module], Callable[..., Any], int, str], ...] =
     ("conv_transpose3d", nn.ConvTranspose3d, F.conv_transpose3d, 1, "ConvTranspose"),
 )
 
+_RECURRENT_FUNCTIONS = {"rnn": ("aten::rnn_tanh", "aten::rnn_relu"), "rnn_cell": ("aten::rnn_tanh_cell",)}
+
 ADDMM = Op(
     name="addmm",
     modules=(module_form("Addmm", torch.addmm),),
@@ -124,6 +126,7 @@ WEIGHTED = (
         Op(
             name=name,
             modules=(module,),
+            functions=_RECURRENT_FUNCTIONS.get(name, (f"aten::{name}",)),
             returns=returns,
             has_written_modules=True,  # several weights
             macs=macs.recurrent,

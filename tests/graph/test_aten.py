@@ -86,6 +86,24 @@ def test_an_exported_program_is_quantized_like_its_model(name: str, tmp_path) ->
     assert '"block.conv.weight"' in files.encodings.read_text()
 
 
+@pytest.mark.parametrize("kind", [nn.GRU, nn.LSTM, nn.RNN])
+def test_a_recurrent_layer_is_counted_as_in_the_model(kind: type[nn.Module]) -> None:
+    class Recurrent(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.rnn, self.out = kind(8, 6, batch_first=True), nn.Linear(6, 2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.out(self.rnn(x)[0])
+
+    model, x = Recurrent().eval(), torch.randn(2, 5, 8)
+    macs = [
+        fxquant.report(fxquant.prepare(given, (x,), target="onnxruntime")).coverage.macs
+        for given in (model, torch.export.export(model, (x,), strict=False))
+    ]
+    assert macs[0] == macs[1] > 2 * 5 * 6 * 2
+
+
 def test_an_operator_without_a_counterpart_stays() -> None:
     class Rare(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
