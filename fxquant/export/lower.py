@@ -46,6 +46,9 @@ def lower(gm: fx.GraphModule) -> fx.GraphModule:
         ExportError: If an activation's grid is not that of an ONNX integer type.
     """
     lowered = _lowered(gm)
+    for node in lowered.graph.find_nodes(op="call_method", target="copy_"):
+        if isinstance(node.args[0], fx.Node) and node.args[0].op == "placeholder" and not node.users:
+            lowered.graph.erase_node(node)  # a file's inputs are not written into
     for node in lowered.graph.find_nodes(op="placeholder"):
         if not node.users and node.target in fixed_inputs(gm):
             lowered.graph.erase_node(node)
@@ -59,9 +62,6 @@ def _lowered(gm: fx.GraphModule) -> fx.GraphModule:
     lowered = fx.GraphModule(gm, copy.deepcopy(gm.graph))
     remove_guards(lowered.graph)
     _negate_integers(lowered)
-    for node in lowered.graph.find_nodes(op="call_method", target="copy_"):
-        if isinstance(node.args[0], fx.Node) and node.args[0].op == "placeholder" and not node.users:
-            lowered.graph.erase_node(node)  # a file's inputs are not written into
     for index, node in enumerate(list(lowered.graph.nodes)):
         if node.op == "call_function" and node.target in REPLACED:
             node.target = REPLACED[node.target]

@@ -58,3 +58,34 @@ def test_export_takes_inputs_of_its_own(tmp_path):
     model = fxquant.prepare(nn.Sequential(nn.ReLU()), target="onnxruntime")
     files = fxquant.export(fxquant.convert(model), tmp_path, example_inputs=torch.rand(2, 3))
     assert files.onnx.exists()
+
+
+class WritesItsInput(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(4, 4)
+
+    def forward(self, y):
+        y[:, 0] = 2.0
+        return self.fc(y)
+
+
+class ReadsWhatAPartWrote(nn.Module):
+    """A layer that stays whole, since it loops over rows, and reads what the layer it calls wrote."""
+
+    def __init__(self):
+        super().__init__()
+        self.part = WritesItsInput()
+
+    def forward(self, x):
+        rows = [x[index : index + 1] * 1.0 for index in range(x.shape[0])]
+        return torch.cat([self.part(row) + row for row in rows])
+
+
+def test_a_write_that_a_whole_layer_reads_is_in_the_file(tmp_path):
+    x = torch.randn(4, 4)
+    model = nn.Sequential(nn.Linear(4, 64), nn.Linear(64, 4), ReadsWhatAPartWrote())
+    quantized = fxquant.quantize(model, [x], target="onnxruntime").model
+    assert [layer.layer for layer in fxquant.report(quantized).capture.opaque] == ["2"]
+    report = fxquant.verify(quantized, fxquant.export(quantized, tmp_path), [x])
+    assert report.outputs[0].max_difference < 1e-5  # without the write it is off by 2
