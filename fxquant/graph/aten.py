@@ -89,9 +89,8 @@ def _function_call(name: str, given: Arguments) -> Call | None:
     if is_in_place:
         renamed["inplace"] = True
     needed = {key for key, parameter in parameters.items() if parameter.default is parameter.empty}
-    if (
-        not needed <= renamed.keys() <= parameters.keys() or "reduction" in renamed
-    ):  # a number there, a text here
+    # a reduction is a number to the operator and a text to the function
+    if not needed <= renamed.keys() <= parameters.keys() or "reduction" in renamed:
         return None
     first, *others = parameters
     return Call(target=function, args=(renamed.pop(first),), kwargs=_trimmed(renamed, others))

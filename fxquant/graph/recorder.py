@@ -18,7 +18,7 @@ from fxquant.graph.guards import Guard, expression, require
 from fxquant.graph.recordable import length_of, packed_sequence, truth_of
 from fxquant.graph.recorded_graph import RecordedGraph
 from fxquant.graph.traced_numbers import fixed, plain, traced
-from fxquant.graph.user_code import user_line
+from fxquant.graph.user_code import decides_a_check, user_line
 from fxquant.ops.module_form import AnyFunction
 
 log = logging.getLogger(__name__)
@@ -111,7 +111,7 @@ class Recorder(RecordedGraph):
             return result
         line = user_line()
         is_scalar = isinstance(result, bool | int | float)
-        if not self._is_constant(args) and not (line.is_assert and is_scalar):
+        if not self._is_constant(args) and not (is_scalar and decides_a_check()):
             self.resist(f"reads the contents of a tensor ({name})", str(line))
         elif not is_scalar:
             self.resist(f"takes a tensor to Python ({name})", str(line))

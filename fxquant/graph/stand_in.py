@@ -24,13 +24,23 @@ def stand_in(module: nn.Module, graph: fx.GraphModule) -> nn.Module:
 
 
 class StandIn(nn.Module):
-    """What all stand-ins have in common.
+    """What all stand-ins have in common, before the user's class has its say.
+
+    What would work on parts that a stand-in does not have is torch's own again.
 
     Attributes:
         graph_module: The graph that forward runs.
     """
 
     stands_for: type[nn.Module]
+    train = nn.Module.train
+    _apply = nn.Module._apply
+    extra_repr = nn.Module.extra_repr
+    __repr__ = nn.Module.__repr__
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Return what the graph gives."""
+        return getattr(self, GRAPH)(*args, **kwargs)
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         return _empty, (self.stands_for,), vars(self)
@@ -46,14 +56,7 @@ class StandIn(nn.Module):
 
 @functools.cache
 def _class_of(original: type[nn.Module]) -> type[nn.Module]:
-    def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
-        return getattr(self, GRAPH)(*args, **kwargs)
-
-    # what works on parts that a stand-in does not have is torch's own again
-    own = {name: getattr(nn.Module, name) for name in ("train", "_apply", "extra_repr", "__repr__")}
-    copying = {name: vars(StandIn)[name] for name in ("__reduce_ex__", "__deepcopy__", "__setstate__")}
-    members = {"forward": forward, "stands_for": original, **own, **copying}
-    return type(original.__name__, (original, StandIn), members)
+    return type(original.__name__, (StandIn, original), {"stands_for": original})
 
 
 def _empty(original: type[nn.Module]) -> nn.Module:

@@ -26,13 +26,11 @@ class UserLine:
         file: Its file.
         number: Its number.
         code: What it says.
-        is_assert: Whether the value at hand decides an assert, or an ``if`` that only raises.
     """
 
     file: str
     number: int
     code: str
-    is_assert: bool = False
 
     def __str__(self) -> str:
         return f'{self.file}:{self.number}: "{self.code}"' if self.file else ""
@@ -40,16 +38,29 @@ class UserLine:
 
 def user_line() -> UserLine:
     """Return the innermost line on the stack that is neither torch's nor fxquant's."""
-    frame: FrameType | None = sys._getframe(1)
-    is_check = False
-    while frame is not None and not is_user_file(frame.f_code.co_filename):
-        is_check |= frame.f_globals.get("__name__") == "torch" and frame.f_code.co_name.startswith("_check")
-        frame = frame.f_back
+    frame, _ = _user_frame()
     if frame is None:
         return UserLine("", 0, "")
     file, number = frame.f_code.co_filename, frame.f_lineno
-    code = linecache.getline(file, number).strip()
-    return UserLine(file, number, code, is_check or _is_check(frame))
+    return UserLine(file, number, linecache.getline(file, number).strip())
+
+
+def decides_a_check() -> bool:
+    """Whether the value at hand decides an assert, torch._check or an ``if`` that only raises."""
+    frame, is_in_check = _user_frame()
+    return is_in_check or (frame is not None and _is_check(frame))
+
+
+def _user_frame() -> tuple[FrameType | None, bool]:
+    """Return the innermost frame of the user's code, and whether it called one of torch's checks."""
+    frame: FrameType | None = sys._getframe(1)
+    is_in_check = False
+    while frame is not None and not is_user_file(frame.f_code.co_filename):
+        is_in_check |= frame.f_globals.get("__name__") == "torch" and frame.f_code.co_name.startswith(
+            "_check"
+        )
+        frame = frame.f_back
+    return frame, is_in_check
 
 
 def _is_check(frame: FrameType) -> bool:

@@ -59,7 +59,8 @@ class DecomposeGroupedProducts(Pass):
             )
             self.applied(gm, output, report, f"now {len(matrices[path])} products")
             has_changed = True
-        remove_dead_code(gm, gm.graph)
+        if has_changed:
+            remove_dead_code(gm, gm.graph)
         for path in matrices:
             _forget_unread(gm, path)
         return has_changed
