@@ -1,38 +1,6 @@
-"""Edits of the exported ONNX graph: transposed weights, global pools, nothing superfluous."""
+"""Edits of the exported ONNX graph: global pools, nothing superfluous."""
 
-import numpy as np
 import onnx_ir as ir
-
-
-def fold_transposed_weights(model: ir.Model) -> None:
-    """Transpose stored integers, so that DequantizeLinear -> Transpose becomes DequantizeLinear alone.
-
-    Fused kernels look for a DequantizeLinear right before a MatMul.
-    """
-    graph = model.graph
-    moved: dict[tuple[ir.Value, tuple[int, ...]], ir.Value] = {}  # equal codes are stored once
-    for node in list(graph):
-        source = node.inputs[0] if node.op_type == "Transpose" else None
-        dequantize = source.producer() if source is not None else None
-        if source is None or dequantize is None or dequantize.op_type != "DequantizeLinear":
-            continue
-        codes = dequantize.inputs[0]
-        if codes is None or codes.const_value is None or len(list(source.uses())) > 1:
-            continue
-        order = list(node.attributes["perm"].as_ints())
-        key = codes, tuple(order)
-        if key not in moved:
-            array = np.ascontiguousarray(codes.const_value.numpy().transpose(order))
-            moved[key] = ir.Value(name=f"{codes.name}_transposed_{len(moved)}", const_value=ir.tensor(array))
-            moved[key].dtype, moved[key].shape = codes.const_value.dtype, ir.Shape(array.shape)
-            graph.register_initializer(moved[key])
-        transposed = moved[key]
-        dequantize.replace_input_with(0, transposed)
-        axis = dequantize.attributes["axis"].as_int()
-        dequantize.attributes["axis"] = ir.AttrInt64("axis", order.index(axis))
-        source.shape = transposed.shape
-        ir.convenience.replace_all_uses_with(node.outputs[0], source, replace_graph_outputs=True)
-        graph.remove(node, safe=True)
 
 
 def fuse_global_pools(model: ir.Model) -> None:
@@ -55,23 +23,6 @@ def fuse_global_pools(model: ir.Model) -> None:
         model.graph.remove(node, safe=True)
 
 
-def share_initializers(model: ir.Model) -> None:
-    """Store equal small constants once, such as the zero points of all symmetric tensors."""
-    kept: dict[tuple[str, tuple[int, ...], bytes], ir.Value] = {}
-    for value in list(model.graph.initializers.values()):
-        tensor = value.const_value
-        is_zero_point = all(
-            reader.op_type in ("QuantizeLinear", "DequantizeLinear") and index == 2
-            for reader, index in value.uses()
-        )
-        if tensor is None or not is_zero_point or value.is_graph_output():
-            continue
-        array = tensor.numpy()
-        first = kept.setdefault((str(tensor.dtype), array.shape, array.tobytes()), value)
-        if first is not value:
-            ir.convenience.replace_all_uses_with(value, first)
-
-
 def remove_unused_constants(model: ir.Model) -> None:
     """Remove constants that no node reads."""
     for name, value in list(model.graph.initializers.items()):
@@ -86,8 +37,6 @@ def strip(model: ir.Model) -> None:
     for node in graph:
         node.metadata_props.clear()
         node.doc_string = None
-        if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
-            node.name = ""
         for value in node.outputs:
             value.metadata_props.clear()
             if not value.is_graph_output():

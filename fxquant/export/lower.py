@@ -1,8 +1,4 @@
-"""lower: the graph that export traces, a quantized model whose quantizers are the two export operators.
-
-What these operators cannot say yet is written in float: a parameter in blocks or in a float type as the real
-values of its codes, an activation in a float type without a quantizer.
-"""
+"""lower: the graph that export traces, a quantized model whose quantizers are numbered sites."""
 
 import copy
 import operator
@@ -11,8 +7,8 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from fxquant.errors import ExportError
 from fxquant.export.operators import REPLACED
+from fxquant.export.sites import Site, has_form
 from fxquant.graph.annotations import TENSOR, layer_of, result_of
 from fxquant.graph.assemble import Assemble
 from fxquant.graph.capture_notes import inner_graphs
@@ -20,32 +16,27 @@ from fxquant.graph.edit import bypass, remove_dead_code, set_module, with_submod
 from fxquant.graph.guards import fixed_inputs, remove_guards
 from fxquant.graph.names import module_name
 from fxquant.graph.structure import tensors_in
-from fxquant.graph.values import is_quantizer, returns
+from fxquant.graph.values import attribute, is_quantizer, returns
 from fxquant.nn import QuantizationMixin
 from fxquant.ops import Returns
-from fxquant.quantization import AffineEncoding
-from fxquant.quantization.affine import FrozenDequantize, FrozenQuantizeDequantize
+from fxquant.quantization import QuantizerBase
+from fxquant.quantization.affine import FrozenDequantize
 from fxquant.quantization.float import FloatQuantizeDequantize
 
-_FROZEN = (FrozenQuantizeDequantize, FrozenDequantize)
 _SIGNED = (torch.int8, torch.int16, torch.int32, torch.int64)
-_FULL_GRIDS = {
-    (0, 255): torch.uint8,
-    (-128, 127): torch.int8,
-    (0, 65535): torch.uint16,
-    (-32768, 32767): torch.int16,
-}
 
 
-def lower(gm: fx.GraphModule) -> fx.GraphModule:
-    """Return a graph to export; it shares tensors with the quantized model, which is not modified.
+def lower(gm: fx.GraphModule) -> tuple[fx.GraphModule, list[Site]]:
+    """Return a graph to export, and its sites.
 
-    It checks no guards, takes no flags, and gives its output tensors in a flat tuple.
+    The graph shares tensors with the quantized model, which is not modified. It checks no guards, takes no
+    flags, and gives its output tensors in a flat tuple.
 
     Raises:
-        ExportError: If an activation's grid is not that of an ONNX integer type.
+        ExportError: If an activation's grid is not that of a type of ONNX.
     """
-    lowered = _lowered(gm)
+    sites: list[Site] = []
+    lowered = _lowered(gm, sites)
     for node in lowered.graph.find_nodes(op="call_method", target="copy_"):
         if isinstance(node.args[0], fx.Node) and node.args[0].op == "placeholder" and not node.users:
             lowered.graph.erase_node(node)  # a file's inputs are not written into
@@ -54,31 +45,28 @@ def lower(gm: fx.GraphModule) -> fx.GraphModule:
             lowered.graph.erase_node(node)
     _flatten_output(lowered)
     lowered.recompile()
-    return lowered
+    return lowered, sites
 
 
-def _lowered(gm: fx.GraphModule) -> fx.GraphModule:
+def _lowered(gm: fx.GraphModule, sites: list[Site]) -> fx.GraphModule:
     """Return a copy of one graph with export operators, and of the graphs that its opaque layers call."""
     lowered = fx.GraphModule(gm, copy.deepcopy(gm.graph))
     remove_guards(lowered.graph)
     _negate_integers(lowered)
-    for index, node in enumerate(list(lowered.graph.nodes)):
+    for node in list(lowered.graph.nodes):
         if node.op == "call_function" and node.target in REPLACED:
             node.target = REPLACED[node.target]
         if node.op != "call_module":
             continue
         module, path = gm.get_submodule(str(node.target)), str(node.target)
-        if isinstance(module, FloatQuantizeDequantize):
-            bypass(lowered, node, node.all_input_nodes[0])
-        elif is_quantizer(gm, node):
-            tensor = str(node.meta.get(TENSOR, node.name))
-            node.target = f"lowered_{index}"
-            lowered.add_submodule(node.target, _lower_quantizer(module, tensor, layer_of(node)))
+        if isinstance(module, QuantizerBase) and is_quantizer(gm, node):
+            _lower_quantizer(lowered, node, module, sites)
         elif isinstance(module, QuantizationMixin):
-            set_module(lowered, path, _lower_module(module, module_name(gm, node)))
+            set_module(lowered, path, _lower_module(module, module_name(gm, node), sites))
         elif inner := inner_graphs(module):
-            below = {name: _lowered(graph) for name, graph in inner.items()}
+            below = {name: _lowered(graph, sites) for name, graph in inner.items()}
             set_module(lowered, path, with_submodules(module, below))
+    lowered.delete_all_unused_submodules()  # tracing pays for every tensor that a graph holds
     lowered.recompile()
     return lowered
 
@@ -125,81 +113,77 @@ def _negate_integers(lowered: fx.GraphModule) -> None:
         node.target, node.args = torch.add, (negative, number)
 
 
-def needs_opset_21(gm: fx.GraphModule) -> bool:
-    """Whether a model holds 16-bit codes, which ONNX knows from opset 21 on."""
-    encodings = [module.get_encodings() for module in gm.modules() if isinstance(module, _FROZEN)]
-    return any(
-        encoding.dtype in (torch.int16, torch.uint16) or encoding.qmax == 65535 for encoding in encodings
-    )
-
-
-class _Lowered(nn.Module):
-    """A quantizer as one call of an export operator."""
-
-    scale: torch.Tensor
-    zero_point: torch.Tensor
-
-    def __init__(self, encoding: AffineEncoding, dtype: torch.dtype, tensor: str) -> None:
-        super().__init__()
-        axis = encoding.channel_axis
-        shape = (-1,) if axis is not None else ()
-        self.register_buffer("scale", encoding.scale.detach().float().reshape(shape))
-        self.register_buffer("zero_point", encoding.zero_point.to(dtype).reshape(shape))
-        self.axis = 0 if axis is None else axis
-        self.tensor = tensor
-
-
-class _LoweredQuantizeDequantize(_Lowered):
-    def forward(self, input: torch.Tensor) -> torch.Tensor:
-        output: torch.Tensor = torch.ops.fxquant.quantize_dequantize(
-            input, self.scale, self.zero_point, self.axis, self.tensor
-        )
-        return output
-
-
-class _LoweredDequantize(_Lowered):
-    def forward(self, codes: torch.Tensor) -> torch.Tensor:
-        output: torch.Tensor = torch.ops.fxquant.dequantize(
-            codes, self.scale, self.zero_point, self.axis, self.tensor
-        )
-        return output
-
-
-def _lower_quantizer(quantizer: nn.Module, tensor: str, layer: str) -> nn.Module:
+def _lower_quantizer(
+    lowered: fx.GraphModule, node: fx.Node, quantizer: QuantizerBase, sites: list[Site]
+) -> None:
+    """Write a quantizer's call as an operator; one to a type that the file does not quantize to goes."""
+    (operand,) = node.all_input_nodes
+    if isinstance(quantizer, FloatQuantizeDequantize) and not has_form(quantizer.get_encodings()):
+        bypass(lowered, node, operand)
+        return
+    name, layer = str(node.meta.get(TENSOR, node.name)), layer_of(node)
+    node.op = "call_function"
     if isinstance(quantizer, FrozenDequantize):
-        encoding = quantizer.get_encodings()
-        return _LoweredDequantize(encoding, encoding.dtype, tensor)
-    assert isinstance(quantizer, FrozenQuantizeDequantize)
+        codes = attribute(lowered, operand)
+        assert isinstance(codes, torch.Tensor)
+        node.target, node.args = torch.ops.fxquant.stored.default, (operand, len(sites), quantizer.dtype)
+        sites.append(_site(quantizer, name, layer, codes))
+    else:
+        node.target, node.args = torch.ops.fxquant.quantized.default, (operand, len(sites))
+        sites.append(_site(quantizer, name, layer, None))
+
+
+def _site(quantizer: QuantizerBase, name: str, layer: str, codes: torch.Tensor | None) -> Site:
     encoding = quantizer.get_encodings()
-    dtype = _FULL_GRIDS.get((encoding.qmin, encoding.qmax))
-    if dtype is None:
-        raise ExportError(
-            f"Tensor '{tensor}' lies on the grid [{encoding.qmin}, {encoding.qmax}], no ONNX integer type.",
-            layer=layer or None,
-            remedy="Quantize activations to 8 or 16 bits.",
-        )
-    return _LoweredQuantizeDequantize(encoding, dtype, tensor)
+    assert encoding is not None
+    shape = () if codes is None else tuple(codes.shape)
+    site = Site(
+        name=name,
+        layer=layer,
+        encoding=encoding,
+        home=id(quantizer),
+        is_stored=codes is not None,
+        shape=shape,
+    )
+    _ = site.dtype  # an activation's grid that has no type is refused before anything is traced
+    return site
 
 
-def _lower_module(module: QuantizationMixin, path: str) -> QuantizationMixin:
+class _Stored(nn.Module):
+    """A parameter's quantizer as the operator that gives the real values of codes."""
+
+    def __init__(self, site: int, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.site, self.dtype = site, dtype
+
+    def forward(self, codes: torch.Tensor) -> torch.Tensor:
+        real: torch.Tensor = torch.ops.fxquant.stored(codes, self.site, self.dtype)
+        return real
+
+
+def _lower_module(module: QuantizationMixin, path: str, sites: list[Site]) -> QuantizationMixin:
     """Return a shallow copy of a quantized module whose parameter quantizers are export operators."""
     lowered = copy.copy(module)
     for kind in ("_modules", "_parameters", "_buffers"):
         setattr(lowered, kind, dict(getattr(module, kind)))
     quantizers = nn.ModuleDict(dict(module.param_quantizers.items()))
     for name, quantizer in module.param_quantizers.items():
-        if _has_operator(quantizer):
-            quantizers[name] = _lower_quantizer(quantizer, f"{path}.{name}", path)
-        elif quantizer is not None:
+        if not isinstance(quantizer, QuantizerBase):  # None: absent
+            continue
+        value, encoding = getattr(module, name), quantizer.get_encodings()
+        can_store = has_form(encoding, tuple(value.shape))
+        if isinstance(quantizer, FrozenDequantize) and can_store:
+            codes, dtype = value, quantizer.dtype
+        elif isinstance(quantizer, FloatQuantizeDequantize) and can_store:
+            encoding = quantizer.get_encodings()
+            codes, dtype = encoding.quantize(value.detach()).to(encoding.dtype), value.dtype
+        else:
             with torch.no_grad():
-                value = quantizer(getattr(module, name)).as_subclass(torch.Tensor)
-            lowered._buffers.pop(name, None)
-            lowered._parameters[name] = nn.Parameter(value, requires_grad=False)
-            quantizers[name] = None  # type: ignore[assignment]  # None: absent
+                codes, dtype = quantizer(value).as_subclass(torch.Tensor), None
+        lowered._parameters.pop(name, None)
+        lowered._buffers[name] = codes.detach()
+        quantizers[name] = None if dtype is None else _Stored(len(sites), dtype)  # type: ignore[assignment]  # None: absent
+        if dtype is not None:
+            sites.append(_site(quantizer, f"{path}.{name}", path, codes))
     lowered.param_quantizers = quantizers
     return lowered
-
-
-def _has_operator(quantizer: object) -> bool:
-    """Whether an export operator says what a parameter's quantizer does: integers, a scale per channel."""
-    return isinstance(quantizer, FrozenDequantize) and quantizer.block_size is None

@@ -9,21 +9,19 @@ from typing import Any
 
 import onnx_ir as ir
 import torch
+from onnx_ir.passes.common import IdentityEliminationPass
+from onnxscript.optimizer import optimize_ir
 from torch import fx
 from torch.utils import _pytree as pytree
 
 from fxquant.errors import ExportError, first_line
+from fxquant.export.direct import DIRECT, as_it_is, needs_no_decomposition
 from fxquant.export.flat_inputs import flatten_inputs, with_distinct_tensors
-from fxquant.export.graph_edits import (
-    fold_transposed_weights,
-    fuse_global_pools,
-    remove_unused_constants,
-    share_initializers,
-    strip,
-)
-from fxquant.export.lower import lower, needs_opset_21
-from fxquant.export.names import name_constants, name_inputs, name_tensors
+from fxquant.export.graph_edits import fuse_global_pools, remove_unused_constants, strip
+from fxquant.export.lower import lower
+from fxquant.export.names import name_inputs, name_nodes
 from fxquant.export.operators import translations
+from fxquant.export.write_quantizers import write_quantizers
 from fxquant.graph import Example, ModelRecord
 from fxquant.graph.fresh import rows_of
 from fxquant.graph.structure import named_tensors
@@ -46,21 +44,19 @@ def to_onnx(gm: fx.GraphModule, example: Example, record: ModelRecord) -> ir.Mod
         raise ExportError(
             f"Quantized ONNX is float32 around its integers, not {wide[0]}.", remedy="Export model.float()."
         )
-    opset = 21 if needs_opset_21(gm) else 18
-    lowered = lower(gm)
+    lowered, sites = lower(gm)
+    opset = max([18, *(site.opset for site in sites)])
     inputs = flatten_inputs(lowered, with_distinct_tensors(_inputs(lowered, example), set()))
     try:
         model = _trace(lowered, _with_batch_of_two(inputs), opset, dynamic=True)
     except Exception as error:  # torch.export has no common error for a dimension that cannot vary
         log.info("a dynamic batch dimension is not possible: %s", first_line(error))
         model = _trace_static(lowered, inputs, opset)
-    fold_transposed_weights(model)
     fuse_global_pools(model)
-    share_initializers(model)
-    remove_unused_constants(model)
     name_inputs(model, list(named_tensors(inputs)))
-    name_tensors(model)
-    name_constants(model)
+    write_quantizers(model, sites)
+    remove_unused_constants(model)
+    name_nodes(model)
     strip(model)
     model.producer_name, model.producer_version = PRODUCER, version(PRODUCER)
     model.metadata_props.clear()
@@ -87,15 +83,27 @@ def _trace(gm: fx.GraphModule, inputs: Inputs, opset: int, *, dynamic: bool) -> 
             strict=False,
             dynamic_shapes=_dynamic_shapes(inputs) if dynamic else None,
         )
-        program = torch.onnx.export(
-            exported,
-            dynamo=True,
-            verbose=False,
-            opset_version=opset,
-            custom_translation_table=translations(opset),
-        )
+        if needs_no_decomposition(exported):
+            try:
+                return _translated(as_it_is(exported), opset, translations() | DIRECT)
+            except Exception as error:  # torch.onnx's own tree is private
+                log.info("the graph has to be decomposed: %s", _root_cause(error))
+        return _translated(exported, opset, translations())
+
+
+def _translated(exported: torch.export.ExportedProgram, opset: int, table: dict[Any, Any]) -> ir.Model:
+    program = torch.onnx.export(
+        exported,
+        dynamo=True,
+        verbose=False,
+        opset_version=opset,
+        custom_translation_table=table,
+        optimize=False,
+    )
     if program is None:
         raise ExportError("torch.onnx gave no program.")
+    optimize_ir(program.model, num_iterations=1)  # torch.onnx takes two, and fuses attention
+    IdentityEliminationPass()(program.model)
     return program.model
 
 

@@ -1,7 +1,9 @@
 """The operators that an exported graph is traced with, and their translation to ONNX.
 
-``fxquant::quantize_dequantize`` becomes QuantizeLinear and DequantizeLinear, ``fxquant::dequantize`` (of
-stored integers) becomes DequantizeLinear alone. Both carry the tensor's name, so that the file can use it.
+``fxquant::quantized`` stands where an activation is quantized, ``fxquant::stored`` where codes become real
+values. Both hold nothing but the number of their site: tracing pays for every tensor that a graph holds. They
+become nodes of the same name in the ONNX graph, which ``write_quantizers`` replaces.
+
 ``fxquant::split_groups`` becomes a Slice per group, whose bounds are computed, ``fxquant::join_groups`` a
 Concat, ``fxquant::first_sorted`` a TopK.
 """
@@ -9,23 +11,23 @@ Concat, ``fxquant::first_sorted`` a TopK.
 from collections.abc import Callable
 from typing import Any
 
+import onnx
 import onnx_ir as ir
 import torch
-from onnxscript import opset18, opset21
+from onnxscript import opset18
+from onnxscript.values import Op, Opset
 
 from fxquant.graph.groups import join_groups, split_groups
 from fxquant.graph.recordable import first_sorted
 
-_HALF = (
-    ir.DataType.FLOAT16,
-    ir.DataType.BFLOAT16,
-)  # they need scales of their own type
-TENSOR_NAME = "fxquant.tensor"  # metadata key on the ONNX value that a name belongs to
+DOMAIN = "fxquant"  # of nodes that are there while a file is written
+SITE = "site"  # their attribute: number of the site
+QUANTIZED, STORED = "Quantized", "Stored"
 
 _LIBRARY = torch.library.Library("fxquant", "FRAGMENT")  # type: ignore[no-untyped-call]  # torch is untyped here
 _SCHEMAS = (
-    "quantize_dequantize(Tensor input, Tensor scale, Tensor zero_point, int axis, str tensor) -> Tensor",
-    "dequantize(Tensor codes, Tensor scale, Tensor zero_point, int axis, str tensor) -> Tensor",
+    "quantized(Tensor input, int site) -> Tensor",
+    "stored(Tensor codes, int site, ScalarType dtype) -> Tensor",
     "split_groups(Tensor input, Tensor ends) -> Tensor[]",
     "join_groups(Tensor[] parts, Tensor input) -> Tensor",
     "first_sorted(Tensor input, SymInt k, int dim, bool largest) -> (Tensor, Tensor)",
@@ -34,24 +36,40 @@ for _schema in _SCHEMAS:
     _LIBRARY.define(_schema)  # type: ignore[no-untyped-call]  # torch is untyped here
 
 
-def translations(opset: int) -> dict[Callable[..., Any], Callable[..., Any]]:
-    """Return the table that torch.onnx.export translates the two operators with."""
-    ops: Any = opset21 if opset >= 21 else opset18
+_REAL = ("tensor(float)", "tensor(float16)", "tensor(bfloat16)", "tensor(double)")
+_TYPES = (
+    *_REAL,
+    *(f"tensor({sign}int{bits})" for sign in ("", "u") for bits in (8, 16, 32, 64)),
+    *("tensor(float8e4m3fn)", "tensor(float8e5m2)"),
+)
 
-    def quantize_dequantize(input: Any, scale: Any, zero_point: Any, axis: int, tensor: str) -> Any:
-        is_half = input.dtype in _HALF
-        value = ops.Cast(input, to=ir.DataType.FLOAT) if is_half else input
-        codes = ops.QuantizeLinear(value, scale, zero_point, axis=axis)
-        codes.metadata_props[TENSOR_NAME] = tensor
-        value = ops.DequantizeLinear(codes, scale, zero_point, axis=axis)
-        return ops.Cast(value, to=input.dtype) if is_half else value
 
-    def dequantize(codes: Any, scale: Any, zero_point: Any, axis: int, tensor: str) -> Any:
-        has_zero_point = str(zero_point.dtype) != "INT32"  # a bias: ONNX knows no zero point for int32
-        inputs = (codes, scale, zero_point) if has_zero_point else (codes, scale)
-        value = ops.DequantizeLinear(*inputs, axis=axis)
-        value.metadata_props[TENSOR_NAME] = tensor
-        return value
+def _mark(name: str, type_of_output: str) -> Op:
+    """Return an ONNX operator of one input and the number of a site."""
+    schema = onnx.defs.OpSchema(
+        name,
+        DOMAIN,
+        1,
+        inputs=[onnx.defs.OpSchema.FormalParameter("input", "T")],
+        outputs=[onnx.defs.OpSchema.FormalParameter("output", type_of_output)],
+        type_constraints=[("T", list(_TYPES), ""), ("R", list(_REAL), "")],
+        attributes=[onnx.defs.OpSchema.Attribute(SITE, onnx.defs.OpSchema.AttrType.INT, "")],
+    )
+    return Op(Opset(DOMAIN, 1), name, schema)
+
+
+_QUANTIZED, _STORED = _mark(QUANTIZED, "T"), _mark(STORED, "R")
+
+
+def translations() -> dict[Callable[..., Any], Callable[..., Any]]:
+    """Return the table that torch.onnx.export translates the operators with."""
+    ops: Any = opset18
+
+    def quantized(input: Any, site: int) -> Any:
+        return _QUANTIZED(input, site=site)
+
+    def stored(codes: Any, site: int, dtype: Any) -> Any:
+        return _STORED(codes, site=site)
 
     def split_groups(input: Any, ends: Any) -> Any:
         count, axes = ends.shape[0], ops.Constant(value_ints=[0])
@@ -82,8 +100,8 @@ def translations(opset: int) -> dict[Callable[..., Any], Callable[..., Any]]:
         namespace.split_groups.default: split_groups,
         namespace.first_sorted.default: first_sorted,
         namespace.join_groups.default: join_groups,
-        namespace.quantize_dequantize.default: quantize_dequantize,
-        namespace.dequantize.default: dequantize,
+        namespace.quantized.default: quantized,
+        namespace.stored.default: stored,
     }
 
 
@@ -106,20 +124,16 @@ def _joined(parts: list[torch.Tensor], input: torch.Tensor) -> torch.Tensor:
     return parts[0].new_empty((input.shape[0], *parts[0].shape[1:]))
 
 
-def _like_input(
-    input: torch.Tensor, scale: torch.Tensor, zero_point: torch.Tensor, axis: int, tensor: str
-) -> torch.Tensor:
+def _like_input(input: torch.Tensor, site: int) -> torch.Tensor:
     return torch.empty_like(input)
 
 
-def _like_codes(
-    codes: torch.Tensor, scale: torch.Tensor, zero_point: torch.Tensor, axis: int, tensor: str
-) -> torch.Tensor:
-    return torch.empty_like(codes, dtype=scale.dtype)
+def _like_codes(codes: torch.Tensor, site: int, dtype: torch.dtype) -> torch.Tensor:
+    return torch.empty_like(codes, dtype=dtype)
 
 
-torch.library.register_fake("fxquant::quantize_dequantize", _like_input, lib=_LIBRARY)
-torch.library.register_fake("fxquant::dequantize", _like_codes, lib=_LIBRARY)
+torch.library.register_fake("fxquant::quantized", _like_input, lib=_LIBRARY)
+torch.library.register_fake("fxquant::stored", _like_codes, lib=_LIBRARY)
 torch.library.register_fake("fxquant::split_groups", _groups, lib=_LIBRARY)
 torch.library.register_fake("fxquant::join_groups", _joined, lib=_LIBRARY)
 torch.library.register_fake("fxquant::first_sorted", _first_sorted, lib=_LIBRARY)

@@ -39,8 +39,8 @@ def export_sim(
 ) -> None:
     """Write the files of a simulation into a folder.
 
-    ``<prefix>.onnx`` is the model with QuantizeLinear and DequantizeLinear; a weight that these cannot say
-    yet, in blocks or in floats, is written as the real values of its codes. ``<prefix>.encodings`` holds the
+    ``<prefix>.onnx`` is the model with QuantizeLinear and DequantizeLinear; a weight that these cannot say,
+    such as one in blocks along two axes, is written as the real values of its codes. ``<prefix>.encodings`` holds the
     encodings by tensor of that file, in the format ``fxquant.quantsim.encoding_version``;
     ``<prefix>_torch.encodings`` those by module; ``<prefix>.pth`` the model without quantizers, as a pickle.
 

@@ -201,7 +201,7 @@ def test_encodings_alone_leave_an_earlier_model_as_it_is(tmp_path):
 
 
 def test_export_of_a_model_that_onnx_cannot_hold_writes_nothing(tmp_path):
-    sim = calibrated(linears(), (torch.randn(8, 16),), default_output_bw=4)
+    sim = calibrated(linears(), (torch.randn(8, 16),), default_output_bw=5)
     with pytest.raises(ExportError, match="no ONNX integer type"):
         sim.export(tmp_path, "model", torch.randn(8, 16))
     assert list(tmp_path.iterdir()) == []

@@ -1,6 +1,7 @@
 """Frozen quantizers: fixed encodings, stored as buffers, for converted models."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from typing_extensions import Self
@@ -8,6 +9,7 @@ from typing_extensions import Self
 from fxquant.errors import QuantizerError
 from fxquant.quantization import functional
 from fxquant.quantization.affine.encoding import AffineEncoding
+from fxquant.quantization.affine.grouped_encoding import GroupedBlockEncoding
 from fxquant.quantization.base import QuantizerBase
 from fxquant.quantization.base.quantizer import plain_tensor
 
@@ -20,12 +22,17 @@ class _Frozen(QuantizerBase):
 
     scale: torch.Tensor
     offset: torch.Tensor
+    per_channel_scale: torch.Tensor
     returns_encoding = False
 
     def __init__(self, encoding: AffineEncoding, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
         self.register_buffer("scale", encoding.scale.detach().clone())
         self.register_buffer("offset", encoding.offset.detach().clone())
+        self._groups: tuple[Any, int] | None = None  # of blocks, and the bitwidth of decompressed codes
+        if isinstance(encoding, GroupedBlockEncoding):
+            self._groups = encoding.block_grouping, encoding.decompressed_bw
+            self.register_buffer("per_channel_scale", encoding.per_channel_scale.detach().clone())
         self.dtype = dtype
         self.qmin, self.qmax, self.symmetric = encoding.qmin, encoding.qmax, encoding.symmetry
         self.block_size, self.zero_point_shift = encoding.block_size, encoding.zero_point_shift
@@ -40,7 +47,21 @@ class _Frozen(QuantizerBase):
 
     def get_encodings(self) -> AffineEncoding:
         """Return the fixed encoding."""
-        return AffineEncoding.on_grid_of(self, self.scale, self.offset)
+        if self._groups is None:
+            return AffineEncoding.on_grid_of(self, self.scale, self.offset)
+        grouping, decompressed_bw = self._groups
+        return GroupedBlockEncoding(
+            self.scale,
+            self.offset,
+            self.qmin,
+            self.qmax,
+            self.symmetric,
+            self.block_size,
+            block_grouping=grouping,
+            decompressed_bw=decompressed_bw,
+            per_channel_scale=self.per_channel_scale,
+            producer=self,
+        )
 
     def set_range_from_stats(self) -> None:
         raise QuantizerError("A frozen quantizer has a fixed encoding.")
