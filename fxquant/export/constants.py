@@ -37,6 +37,14 @@ class Constants:
             self._zero_points[key] = self.register(name, ir.tensor(numbers))
         return self._zero_points[key]
 
+    def integers(self, numbers: list[int]) -> ir.Value:
+        """Add a list of whole numbers, such as a shape, or return an equal one."""
+        key = tuple(numbers)
+        if key not in self._codes:
+            name = "_".join(["shape", *map(str, numbers)]).replace("-1", "any")
+            self._codes[key] = self.register(name, ir.tensor(np.array(numbers, np.int64)))
+        return self._codes[key]
+
     def add(self, stored: Stored, name: str, source: object) -> tuple[list[ir.Value], dict[str, int]]:
         """Add a constant's numbers; return the inputs and the attributes of its DequantizeLinear.
 

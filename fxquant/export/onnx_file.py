@@ -17,6 +17,7 @@ from torch.utils import _pytree as pytree
 from fxquant.errors import ExportError, first_line
 from fxquant.export.direct import DIRECT, as_it_is, needs_no_decomposition
 from fxquant.export.flat_inputs import flatten_inputs, with_distinct_tensors
+from fxquant.export.fuse_linears import fuse_linears
 from fxquant.export.graph_edits import fuse_global_pools, remove_unused_constants, strip
 from fxquant.export.lower import lower
 from fxquant.export.names import name_inputs, name_nodes
@@ -25,6 +26,7 @@ from fxquant.export.write_quantizers import write_quantizers
 from fxquant.graph import Example, ModelRecord
 from fxquant.graph.fresh import rows_of
 from fxquant.graph.structure import named_tensors
+from fxquant.targets import get_target
 
 log = logging.getLogger(__name__)
 
@@ -45,16 +47,17 @@ def to_onnx(gm: fx.GraphModule, example: Example, record: ModelRecord) -> ir.Mod
             f"Quantized ONNX is float32 around its integers, not {wide[0]}.", remedy="Export model.float()."
         )
     lowered, sites = lower(gm)
-    opset = max([18, *(site.opset for site in sites)])
+    form = get_target(record.target).file
+    opset = max([form.opset, *(site.opset for site in sites)])
     inputs = flatten_inputs(lowered, with_distinct_tensors(_inputs(lowered, example), set()))
-    try:
-        model = _trace(lowered, _with_batch_of_two(inputs), opset, dynamic=True)
-    except Exception as error:  # torch.export has no common error for a dimension that cannot vary
-        log.info("a dynamic batch dimension is not possible: %s", first_line(error))
+    model = None if form.is_static else _trace_dynamic(lowered, inputs, opset)
+    if model is None:
         model = _trace_static(lowered, inputs, opset)
     fuse_global_pools(model)
     name_inputs(model, list(named_tensors(inputs)))
-    write_quantizers(model, sites)
+    write_quantizers(model, sites, gathers_codes=form.gathers_codes)
+    if form.has_gemm:
+        fuse_linears(model)
     remove_unused_constants(model)
     name_nodes(model)
     strip(model)
@@ -62,6 +65,15 @@ def to_onnx(gm: fx.GraphModule, example: Example, record: ModelRecord) -> ir.Mod
     model.metadata_props.clear()
     model.metadata_props.update({"fxquant.target": record.target, "fxquant.pipeline": record.pipeline})
     return model
+
+
+def _trace_dynamic(gm: fx.GraphModule, inputs: Inputs, opset: int) -> ir.Model | None:
+    """Trace with a batch dimension that may vary; return None where it cannot."""
+    try:
+        return _trace(gm, _with_batch_of_two(inputs), opset, dynamic=True)
+    except Exception as error:  # torch.export has no common error for a dimension that cannot vary
+        log.info("a dynamic batch dimension is not possible: %s", first_line(error))
+        return None
 
 
 def _trace_static(gm: fx.GraphModule, inputs: Inputs, opset: int) -> ir.Model:
@@ -77,18 +89,23 @@ def _trace_static(gm: fx.GraphModule, inputs: Inputs, opset: int) -> ir.Model:
 def _trace(gm: fx.GraphModule, inputs: Inputs, opset: int, *, dynamic: bool) -> ir.Model:
     with warnings.catch_warnings(), _quiet():
         warnings.simplefilter("ignore")  # the exporter's notes on its own workings
-        exported = torch.export.export(
-            gm,
-            tuple(inputs.values()),
-            strict=False,
-            dynamic_shapes=_dynamic_shapes(inputs) if dynamic else None,
-        )
+        exported = _exported(gm, inputs, dynamic=dynamic)
         if needs_no_decomposition(exported):
             try:
                 return _translated(as_it_is(exported), opset, translations() | DIRECT)
             except Exception as error:  # torch.onnx's own tree is private
                 log.info("the graph has to be decomposed: %s", _root_cause(error))
+                exported = _exported(gm, inputs, dynamic=dynamic)  # torch.onnx writes into the graph
         return _translated(exported, opset, translations())
+
+
+def _exported(gm: fx.GraphModule, inputs: Inputs, *, dynamic: bool) -> torch.export.ExportedProgram:
+    return torch.export.export(
+        gm,
+        tuple(inputs.values()),
+        strict=False,
+        dynamic_shapes=_dynamic_shapes(inputs) if dynamic else None,
+    )
 
 
 def _translated(exported: torch.export.ExportedProgram, opset: int, table: dict[Any, Any]) -> ir.Model:

@@ -17,14 +17,15 @@ from fxquant.graph.names import free_name
 _HALF = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)  # they need scales of their own type
 
 
-def write_quantizers(model: ir.Model, sites: list[Site]) -> None:
+def write_quantizers(model: ir.Model, sites: list[Site], *, gathers_codes: bool = False) -> None:
     """Replace the nodes that stand for sites, in place.
 
     Args:
         model: What torch.onnx made of a lowered graph.
         sites: Its sites, by number.
+        gathers_codes: Whether a lookup in a stored table picks codes, and dequantizes what it picked.
     """
-    writer = _Writer(model.graph, sites)
+    writer = _Writer(model.graph, sites, gathers_codes=gathers_codes)
     for node in list(model.graph):
         if node.domain == DOMAIN:
             (writer.write_quantized if node.op_type == QUANTIZED else writer.write_stored)(node)
@@ -47,8 +48,9 @@ def remove_quantizers(model: ir.Model, sites: list[Site]) -> None:
 class _Writer:
     """Writes nodes and constants into one graph."""
 
-    def __init__(self, graph: ir.Graph, sites: list[Site]) -> None:
+    def __init__(self, graph: ir.Graph, sites: list[Site], *, gathers_codes: bool = False) -> None:
         self._graph, self._sites = graph, sites
+        self._gathers_codes = gathers_codes
         self._constants = Constants(graph)
         self._names: dict[ir.Node, str] = {}
         self._taken: set[str] = set()
@@ -76,6 +78,8 @@ class _Writer:
 
     def write_stored(self, node: ir.Node) -> None:
         """Write a constant's codes, and what makes real values of them."""
+        if self._gathers_codes:
+            self._write_lookups(node)
         stored, outputs = self._stored(node)
         name = self._names[node]
         for index, (output, order) in enumerate(outputs):
@@ -110,6 +114,27 @@ class _Writer:
         source = node.inputs[0]
         assert source is not None
         self._replace(node, source)
+
+    def _write_lookups(self, node: ir.Node) -> None:
+        """Let lookups of rows pick codes, and their scales: the table stays in integers."""
+        stored, name = Stored.of(self._site(node), _codes(node)), self._names[node]
+        lookups = [
+            (reader, reader.inputs[1])
+            for reader, index in node.outputs[0].uses()
+            if reader.op_type == "Gather" and index == 0 and _axis(reader) == 0
+        ]
+        is_by_row = stored.axis == 0 and not stored.block_size and not np.any(stored.zero_point)
+        for reader, rows in lookups if is_by_row else []:
+            assert rows is not None
+            inputs, _ = self._constants.add(stored, name, (node.inputs[0], (), str(stored.codes.dtype)))
+            scales = self._constants.register(f"{name}_row_scale", ir.tensor(stored.scale.reshape(-1, 1)))
+            picked = self._insert(reader, "Gather", [inputs[0], rows], f"{reader.outputs[0].name}_q")
+            real = self._insert(reader, "Cast", [picked], f"{picked.name}_real", to=ir.DataType.FLOAT)
+            scale = self._insert(reader, "Gather", [scales, rows], f"{reader.outputs[0].name}_scales")
+            product = self._insert(reader, "Mul", [real, scale], f"{reader.outputs[0].name}_dq")
+            product.dtype, product.shape = ir.DataType.FLOAT, reader.outputs[0].shape
+            product.name = reader.outputs[0].name
+            self._replace(reader, product)
 
     def _claim_names(self) -> None:
         """Give each site its name; another tensor that has a name wanted here gives it up."""
@@ -195,6 +220,10 @@ class _Writer:
     def _remove(self, node: ir.Node) -> None:
         if node.graph is not None:
             self._graph.remove(node, safe=True)
+
+
+def _axis(gather: ir.Node) -> int:
+    return gather.attributes["axis"].as_int() if "axis" in gather.attributes else 0
 
 
 def _codes(node: ir.Node) -> np.ndarray:

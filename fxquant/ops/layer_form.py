@@ -73,6 +73,15 @@ def _batch_norm(held: Tensors, given: Mapping[str, Any], rank: int | None) -> nn
     return made.eval()
 
 
+def _layer_norm(held: Tensors, given: Mapping[str, Any], rank: int | None) -> nn.Module | None:
+    shape = given.get("normalized_shape")
+    sizes = (shape,) if isinstance(shape, int) else tuple(shape or ())
+    if "weight" not in held or any(tuple(tensor.shape) != sizes for tensor in held.values()):
+        return None
+    with torch.device("meta"):
+        return nn.LayerNorm(sizes, eps=given.get("eps", 1e-5), bias="bias" in held)
+
+
 _NORMS = {2: nn.BatchNorm1d, 3: nn.BatchNorm1d, 4: nn.BatchNorm2d, 5: nn.BatchNorm3d}
 
 LINEAR = LayerForm(
@@ -85,3 +94,9 @@ BATCH_NORM = LayerForm(
     make=_batch_norm,
 )
 """In evaluation mode, on an input whose number of dimensions is known."""
+LAYER_NORM = LayerForm(
+    arguments=("input", "normalized_shape", "weight", "bias", "eps"),
+    held=("weight", "bias"),
+    optional=("weight", "bias"),
+    make=_layer_norm,
+)

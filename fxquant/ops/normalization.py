@@ -1,11 +1,17 @@
-"""Rows of normalizations: all of them measured anew, none of them run in integers by a target here."""
+"""Rows of normalizations: all of them measured anew."""
 
 from torch import nn
 from torch.nn import functional as F
 
-from fxquant.ops.layer_form import BATCH_NORM
+from fxquant.ops.layer_form import BATCH_NORM, LAYER_NORM
 from fxquant.ops.module_form import module_form
-from fxquant.ops.op import Op
+from fxquant.ops.op import Op, Operand, Role
+
+_LAYER_NORM = (
+    Operand(name="input", index=0),
+    Operand(name="weight", index=2, role=Role.WEIGHT),  # of the shape that is normalized
+    Operand(name="bias", index=3, role=Role.BIAS),
+)
 
 NORMALIZATION = (
     Op(
@@ -15,7 +21,14 @@ NORMALIZATION = (
         layer=BATCH_NORM,
         onnx="BatchNormalization",
     ),
-    Op(name="layer_norm", modules=(nn.LayerNorm,), functions=(F.layer_norm,), onnx="LayerNormalization"),
+    Op(
+        name="layer_norm",
+        modules=(nn.LayerNorm,),
+        functions=(F.layer_norm,),
+        operands=_LAYER_NORM,
+        layer=LAYER_NORM,
+        onnx="LayerNormalization",
+    ),
     Op(
         name="group_norm",
         modules=(nn.GroupNorm, module_form("GroupNorm", F.group_norm)),

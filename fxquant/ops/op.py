@@ -83,6 +83,8 @@ class Op:
         has_written_modules: Whether those classes are written by hand, rather than made from the row.
         layer: How a call of a function on constant parameters is written as a layer; None for never.
         macs: Counts the multiply-accumulates of a call; None for an op that takes next to none.
+        gate: Functions that, one after the other, give what the op multiplies its input with; empty for an
+            op that is no such product.
         onnx: Name of the ONNX op it becomes, as documentation; several where it depends on the arguments.
     """
 
@@ -106,6 +108,7 @@ class Op:
     has_written_modules: bool = False
     layer: LayerForm | None = None
     macs: Macs | None = None
+    gate: tuple[Callable[..., Any], ...] = ()
     onnx: str = ""
 
     def __post_init__(self) -> None:

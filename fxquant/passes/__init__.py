@@ -12,14 +12,17 @@ from fxquant.passes.base import Changes, Pass
 from fxquant.passes.canonicalize import Canonicalize
 from fxquant.passes.canonicalize_writes import CanonicalizeWrites
 from fxquant.passes.catalogue import catalogue_text
+from fxquant.passes.decompose_activations import DecomposeActivations
 from fxquant.passes.decompose_addmm import DecomposeAddmm
 from fxquant.passes.decompose_attention import DecomposeAttention
 from fxquant.passes.decompose_einsum import DecomposeEinsum
+from fxquant.passes.decompose_embedding import DecomposeEmbedding
 from fxquant.passes.decompose_grouped_products import DecomposeGroupedProducts
 from fxquant.passes.derive_bias import DeriveBias
 from fxquant.passes.fold_batch_norm import FoldBatchNorm
 from fxquant.passes.freeze_encodings import FreezeEncodings
 from fxquant.passes.hoist_quantizers import HoistQuantizers
+from fxquant.passes.insert_constants import InsertConstants
 from fxquant.passes.insert_quantizers import InsertQuantizers
 from fxquant.passes.legalize_outputs import LegalizeOutputs
 from fxquant.passes.pipeline import Pipeline, parse_pipeline
@@ -43,6 +46,9 @@ CATALOGUE: tuple[type[Pass], ...] = (
     SwapLayers,
     FoldBatchNorm,
     DecomposeAttention,
+    DecomposeActivations,
+    DecomposeEmbedding,
+    InsertConstants,
     AssignSpecs,
     AssignOutputs,
     AssignResidualBranches,
@@ -70,14 +76,14 @@ def parse(text: str) -> Pipeline:
 
 def prepare_pipeline(target: Target) -> Pipeline:
     """Return the passes that prepare a captured graph for a target."""
-    option = f"{{target={target.name}}}"
-    placing = [f"{name}{option}" if name in _TARGETED else name for name in ("assign-specs", *target.passes)]
+    placing = [_for_target(name, target) for name in ("assign-specs", *target.passes)]
+    rewriting = [_for_target(name, target) for name in target.rewrites]
     common = ["share-encodings", "insert-quantizers", "swap-modules"]
     simplifying = ["canonicalize-writes", "canonicalize", "remove-noop", "remove-half-casts"]
     products = ["decompose-einsum", "decompose-grouped-products", "decompose-addmm"]
     decomposing = [*products, "decompose-attention"]
     folding = ["swap-layers", "fold-batch-norm"]
-    return parse(",".join([*simplifying, *decomposing, *folding, *placing, *common]))
+    return parse(",".join([*simplifying, *decomposing, *rewriting, *folding, *placing, *common]))
 
 
 def convert_pipeline(target: Target) -> Pipeline:
@@ -86,7 +92,11 @@ def convert_pipeline(target: Target) -> Pipeline:
     return parse(",".join(["widen-weights", *bias, "freeze-encodings"]))
 
 
-_TARGETED = ("assign-specs", "assign-outputs", "legalize-outputs")
+def _for_target(name: str, target: Target) -> str:
+    return f"{name}{{target={target.name}}}" if name in _TARGETED else name
+
+
+_TARGETED = ("insert-constants", "assign-specs", "assign-outputs", "legalize-outputs")
 
 __all__ = [
     "CATALOGUE",
@@ -96,14 +106,17 @@ __all__ = [
     "Canonicalize",
     "CanonicalizeWrites",
     "Changes",
+    "DecomposeActivations",
     "DecomposeAddmm",
     "DecomposeAttention",
     "DecomposeEinsum",
+    "DecomposeEmbedding",
     "DecomposeGroupedProducts",
     "DeriveBias",
     "FoldBatchNorm",
     "FreezeEncodings",
     "HoistQuantizers",
+    "InsertConstants",
     "InsertQuantizers",
     "LegalizeOutputs",
     "Pass",

@@ -79,27 +79,33 @@ def _integer(gm: fx.GraphModule, node: fx.Node, op: Op, rule: Rule, target: Targ
         for operand in op.activations
         if isinstance(value := operand_of(node, operand), fx.Node)
     }
-    inputs = {
+    wanted = {
         value.name: _operand_spec(gm, value, operands.get(value), rule, target)
         for value in activations_of(gm, node, op)
     }
+    inputs = {name: spec for name, spec in wanted.items() if spec is not None}
     if op.weight is None:
         return Assignment(rule=rule, inputs=inputs)
-    spec, weight = _weight_spec(rule, target, op.weight), operand_of(node, op.weight)
+    weight = operand_of(node, op.weight)
+    spec = _weight_spec(rule, target, op.weight)
+    if rule.shares_range and target.activation is not None:
+        spec = target.activation  # on the grid of the output
     if not isinstance(weight, fx.Node):  # the module form holds it
         return Assignment(rule=rule, inputs=inputs, weight=spec)
-    inputs[weight.name] = spec if is_constant(weight) else replace(spec, channel_axis=None, narrow=False)
+    if target.activation is not None:
+        inputs[weight.name] = spec if is_constant(weight) else replace(spec, channel_axis=None, narrow=False)
     return Assignment(rule=rule, inputs=inputs)
 
 
 def _operand_spec(
     gm: fx.GraphModule, value: fx.Node, operand: Operand | None, rule: Rule, target: Target
-) -> QuantizationSpec:
+) -> QuantizationSpec | None:
     """Return the spec of a tensor that is read as an activation; a constant matrix is a weight."""
     has_channels = operand is not None and operand.channel_axis is not None
     if has_channels and is_constant(value) and _rank(gm, value) == 2:
         return _weight_spec(rule, target, operand)
-    return activation_spec(gm, value, target)
+    own = None if operand is None else rule.operands.get(operand.name)
+    return own or activation_spec(gm, value, target)
 
 
 def _weight_spec(rule: Rule, target: Target, operand: Operand | None) -> QuantizationSpec:

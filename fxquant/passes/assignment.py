@@ -31,7 +31,7 @@ class Assignment:
     @property
     def is_quantized(self) -> bool:
         """Whether any tensor around the op is quantized."""
-        return bool(self.inputs) or self.output is not None
+        return bool(self.inputs) or self.output is not None or self.weight is not None
 
     def __str__(self) -> str:
         parts = [f"{name}: {spec}" for name, spec in self.inputs.items()]
@@ -59,7 +59,12 @@ def placement_of(node: fx.Node) -> Placement:
     return Placement.FLOAT if assignment is None else assignment.rule.placement
 
 
-def activation_spec(gm: fx.GraphModule, node: fx.Node, target: Target) -> QuantizationSpec:
-    """Return the target's activation spec for what a node gives, with the range its op fixes, if any."""
+def activation_spec(gm: fx.GraphModule, node: fx.Node, target: Target) -> QuantizationSpec | None:
+    """Return the target's activation spec for what a node gives, with the range its op fixes, if any.
+
+    None where the target leaves activations float.
+    """
+    if target.activation is None:
+        return None
     op = op_of(gm, node)
     return replace(target.activation, fixed_range=None if op is None else op.fixed_range)

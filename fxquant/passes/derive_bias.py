@@ -41,27 +41,35 @@ class DeriveBias(Pass):
             node = calls[0]
             module = gm.get_submodule(str(node.target))
             assert isinstance(module, QuantizationMixin)
-            quantizer = dict(module.param_quantizers.items()).get("weight")
-            if module._parameters.get("bias") is None or not isinstance(quantizer, QuantizeDequantize):
+            quantizer, bias = (
+                dict(module.param_quantizers.items()).get("weight"),
+                module._parameters.get("bias"),
+            )
+            if bias is None or not isinstance(quantizer, QuantizeDequantize):
                 continue
             sources = {quantizer_of(gm, call.all_input_nodes[0]) for call in calls}
-            source = sources.pop() if len(sources) == 1 else None
+            source = sources.pop() if len(sources) == 1 else None  # None too where the input stays float
             encoding = None if source is None else source.get_encodings()
             if not isinstance(encoding, AffineEncoding):
-                reason = "it is called on inputs with several scales: its bias stays float"
-                self.declined(gm, node, report, reason)
+                several = "it is called on inputs with several scales: its bias stays float"
+                self.declined(gm, node, report, several if sources else "its input and bias stay float")
+                continue
+            if quantizer.block_size:
+                self.declined(gm, node, report, "its weight is in blocks: its bias stays float")
                 continue
             for path in {str(call.target) for call in calls}:
                 keep_float(gm, f"{path}.bias")
-            module.freeze_parameter("bias", _bias_encoding(quantizer, encoding))
+            module.freeze_parameter("bias", _bias_encoding(quantizer, encoding, bias.numel()))
             self.applied(gm, node, report, "bias as int32 at scale_input * scale_weight")
             has_changed = True
         return has_changed
 
 
-def _bias_encoding(quantizer: QuantizeDequantize, source: AffineEncoding) -> AffineEncoding:
+def _bias_encoding(quantizer: QuantizeDequantize, source: AffineEncoding, channels: int) -> AffineEncoding:
     weight = quantizer.get_encodings()
     assert weight is not None
     scale = (source.scale * weight.scale).detach()
     scale = scale.reshape(-1) if scale.numel() > 1 else scale.reshape(())
+    if scale.dim() and channels > len(scale):  # groups of a transposed convolution share scales
+        scale = scale.repeat(channels // len(scale))
     return AffineEncoding(scale, torch.zeros_like(scale), *_INT32, True)

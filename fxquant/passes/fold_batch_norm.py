@@ -65,7 +65,7 @@ def _refusal(gm: fx.GraphModule, norm: _BatchNorm, producer: object, calls: dict
         return "no layer with a weight feeds it"
     layer = gm.get_submodule(str(producer.target))
     op = op_of(gm, producer)
-    if op is None or op.weight is None or op.bias is None:
+    if op is None or op.weight is None or op.bias is None or op.weight.channel_axis is None:
         return "no layer with a weight feeds it"
     if not norm.track_running_stats:
         return "it has no running statistics"

@@ -19,7 +19,7 @@ from torch import fx
 from fxquant.errors import NotCalibratedError
 from fxquant.graph import Report
 from fxquant.graph.annotations import LAYER, layer_of
-from fxquant.graph.edit import add_buffer, callers, identifier, keep_float, set_module
+from fxquant.graph.edit import add_buffer, add_module, callers, identifier, keep_float, set_module
 from fxquant.graph.values import attribute, is_constant
 from fxquant.nn import QuantizationMixin
 from fxquant.passes.base import Changes, Pass
@@ -60,13 +60,23 @@ def _freeze_quantizer(gm: fx.GraphModule, calls: list[fx.Node]) -> None:
     quantizer = gm.get_submodule(str(calls[0].target))
     assert isinstance(quantizer, QuantizeDequantize)
     encoding = _encoding(quantizer, calls[0])
-    frozen: torch.nn.Module = FrozenQuantizeDequantize(encoding)
-    if all(is_constant(call.all_input_nodes[0]) for call in calls):
-        values = [attribute(gm, call.all_input_nodes[0]) for call in calls]
-        for call in calls:
+    paths = {str(call.target) for call in calls}
+    constant = [call for call in calls if is_constant(call.all_input_nodes[0])]
+    if constant:
+        value = attribute(gm, constant[0].all_input_nodes[0])
+        for call in constant:
             _store_codes(gm, call, encoding)
-        frozen = FrozenDequantize(encoding, getattr(values[0], "dtype", torch.float32))
-    for path in {str(call.target) for call in calls}:
+        stored = FrozenDequantize(encoding, getattr(value, "dtype", torch.float32))
+        if len(constant) < len(calls):  # it serves activations on the same grid too
+            path = add_module(gm, f"{constant[0].target}_stored", stored)
+            for call in constant:
+                call.target = path
+        else:
+            for path in paths:
+                set_module(gm, path, stored)
+            return
+    frozen = FrozenQuantizeDequantize(encoding)
+    for path in paths:
         set_module(gm, path, frozen)
 
 

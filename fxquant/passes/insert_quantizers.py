@@ -63,9 +63,36 @@ class InsertQuantizers(Pass):
                 call.meta[TENSOR] = names[node]
                 for reader in readers:
                     reader.replace_input_with(node, call)
+                self._convert(gm, node, call, spec, homes)
                 self.applied(gm, node, report, f"{spec} in '{homes[home]}'")
                 has_changed = True
         return has_changed
+
+    def _convert(
+        self,
+        gm: fx.GraphModule,
+        node: fx.Node,
+        call: fx.Node,
+        spec: QuantizationSpec,
+        homes: dict[tuple[str, QuantizationSpec], str],
+    ) -> None:
+        """Quantize a quantized tensor again for readers whose kernels take another type."""
+        for reader in list(call.users):
+            assignment = assignment_of(reader)
+            wanted = None if assignment is None else assignment.inputs.get(node.name)
+            if assignment is None or wanted is None or wanted not in assignment.rule.operands.values():
+                continue
+            if (wanted.bitwidth, wanted.signed) == (spec.bitwidth, spec.signed):
+                continue
+            home = f"{node.meta.get(GROUP, node.name)} converted", wanted
+            if home not in homes:
+                quantizer = QuantizeDequantize.from_spec(wanted).to(_device(gm))
+                path = homes[node.meta.get(GROUP, node.name), spec]
+                homes[home] = add_module(gm, f"{path}_converted", quantizer)
+            converted = insert_call(gm, homes[home], call, call)
+            dtype = f"{'' if wanted.signed else 'u'}int{wanted.bitwidth}"
+            converted.meta[TENSOR] = f"{call.meta[TENSOR]}_{dtype}"
+            reader.replace_input_with(call, converted)
 
 
 def _readers(gm: fx.GraphModule, node: fx.Node) -> dict[QuantizationSpec, list[fx.Node]]:

@@ -80,7 +80,8 @@ class LegalizeOutputs(Pass):
             self.declined(gm, node, report, "P09: not all that reads it is quantized")
             return
         values = activations_of(gm, node, op)
-        inputs = {value.name: activation_spec(gm, value, target) for value in values}
+        specs = {value.name: activation_spec(gm, value, target) for value in values}
+        inputs = {name: spec for name, spec in specs.items() if spec is not None}
         assign(node, replace(assignment, inputs=inputs))
         self.applied(gm, node, report, assignment.rule.why)
 

@@ -36,9 +36,12 @@ class ShareEncodings(Pass):
         groups = _Groups(gm)
         for node in gm.graph.nodes:
             op, assignment = op_of(gm, node), assignment_of(node)
-            if op is None or assignment is None or assignment.rule.placement is not Placement.COPY:
+            if op is None or assignment is None:
                 continue
-            values = activations_of(gm, node, op)
+            if assignment.rule.placement is not Placement.COPY and not assignment.rule.shares_range:
+                continue
+            values = [value for value in node.all_input_nodes if value.name in assignment.inputs]
+            values = values if assignment.rule.shares_range else activations_of(gm, node, op)
             if op.may_take_apart and any(op_of(gm, v) is None and not is_constant(v) for v in values):
                 continue
             if op.output is OutputRange.LIKE_INPUT:

@@ -47,13 +47,15 @@ class WidenWeights(Pass):
                 module._parameters.get("bias"),
             )
             quantizer = dict(module.param_quantizers.items()).get("weight")
-            if op is None or op.weight is None or weight is None or bias is None:
+            if op is None or op.weight is None or op.weight.channel_axis is None:
                 continue
-            if not isinstance(quantizer, QuantizeDequantize):
+            if weight is None or bias is None:
+                continue
+            if not isinstance(quantizer, QuantizeDequantize) or quantizer.block_size:
                 continue
             sources = [quantizer_of(gm, call.all_input_nodes[0]) for call in calls]
             encodings = [source.get_encodings() for source in sources if source is not None]
-            axis = op.weight.channel_axis or 0
+            axis = op.weight.channel_axis
             widened = [
                 _widen(quantizer, source, weight, bias, axis)
                 for source in encodings
@@ -75,7 +77,7 @@ def _widen(
     magnitudes = weight.detach().abs().double().transpose(0, axis).flatten(1).sum(1)
     magnitudes = magnitudes if len(magnitudes) == len(real) else magnitudes.amax()  # grouped transposed conv
     needed = (real + (source.qmax - source.qmin) * magnitudes) / _LARGEST
-    needed = needed.amax() if encoding.scale.numel() == 1 else needed
+    needed = needed.reshape(-1, encoding.scale.numel()).amax(0)  # groups of a transposed convolution share
     factor = (needed.reshape(encoding.scale.shape) / encoding.scale.double()).clamp_min(1.0)
     if not bool((factor > 1.0).any()):
         return False

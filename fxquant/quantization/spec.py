@@ -18,6 +18,10 @@ class QuantizationSpec:
         narrow: Whether the lowest code of a signed grid is left out, so that [-127, 127] for int8.
         channel_axis: Axis that keeps one range per index; None for one range for the whole tensor.
         fixed_range: Real range known without data, as (min, max); None when it is to be measured.
+        block_size: Number of elements of a weight, along its input channels, that share a range; None for
+            all of them.
+        decompressed_bits: Bitwidth of weights whose block scales are whole multiples of a scale per channel
+            (LPBQ); None for free scales.
 
     Raises:
         OptionError: If the values contradict each other.
@@ -29,6 +33,8 @@ class QuantizationSpec:
     narrow: bool = False
     channel_axis: int | None = None
     fixed_range: tuple[float, float] | None = None
+    block_size: int | None = None
+    decompressed_bits: int | None = None
 
     def __post_init__(self) -> None:
         if not 2 <= self.bitwidth <= MAX_BITWIDTH:
@@ -56,13 +62,29 @@ class QuantizationSpec:
         Raises:
             QuantizerError: If the tensor does not have the channel axis.
         """
-        return scale_shape(tensor_shape, self.channel_axis)
+        shape = list(scale_shape(tensor_shape, self.channel_axis))
+        if self.has_blocks(tensor_shape):
+            assert self.block_size is not None
+            shape[self.block_axis] = tensor_shape[self.block_axis] // self.block_size
+        return tuple(shape)
+
+    @property
+    def block_axis(self) -> int:
+        """Axis of the input channels, which is cut into blocks: the other one of the first two."""
+        return 1 if self.channel_axis == 0 else 0
+
+    def has_blocks(self, tensor_shape: tuple[int, ...]) -> bool:
+        """Whether blocks divide a tensor; one that they do not divide has one range per channel."""
+        if self.block_size is None or self.channel_axis not in (0, 1) or len(tensor_shape) < 2:
+            return False
+        return tensor_shape[self.block_axis] % self.block_size == 0
 
     def __str__(self) -> str:
         dtype = f"{'int' if self.signed else 'uint'}{self.bitwidth}"
         symmetry = "" if self.symmetric else " asymmetric"
         granularity = "" if self.channel_axis is None else f" axis {self.channel_axis}"
-        return f"{dtype}{symmetry}{granularity}"
+        blocks = "" if self.block_size is None else f" blocks of {self.block_size}"
+        return f"{dtype}{symmetry}{granularity}{blocks}"
 
 
 def scale_shape(tensor_shape: tuple[int, ...], channel_axis: int | None) -> tuple[int, ...]:

@@ -40,7 +40,7 @@ def export_sim(
     """Write the files of a simulation into a folder.
 
     ``<prefix>.onnx`` is the model with QuantizeLinear and DequantizeLinear; a weight that these cannot say,
-    such as one in blocks along two axes, is written as the real values of its codes. ``<prefix>.encodings`` holds the
+    such as one in blocks along two axes, is written as real values. ``<prefix>.encodings`` holds the
     encodings by tensor of that file, in the format ``fxquant.quantsim.encoding_version``;
     ``<prefix>_torch.encodings`` those by module; ``<prefix>.pth`` the model without quantizers, as a pickle.
 

@@ -1,16 +1,36 @@
 """ONNX Runtime's CPU provider: uint8 activations, int8 weights, quantizers on both sides of integer ops."""
 
+from dataclasses import replace
+
 from fxquant.quantization import QuantizationSpec
-from fxquant.targets.target import BiasHandling, OutputRule, Placement, Rule, Target
+from fxquant.targets.target import BiasHandling, FileForm, OutputRule, Placement, Rule, Scheme, Target
+
+_UINT8 = QuantizationSpec(bitwidth=8, signed=False, symmetric=False)
+_INT8 = QuantizationSpec(bitwidth=8, signed=True, symmetric=True, narrow=True)
+_INT4 = QuantizationSpec(bitwidth=4, signed=True, symmetric=True, block_size=32)
 
 ONNXRUNTIME = Target(
     name="onnxruntime",
     description="ONNX Runtime CPU, QDQ format, uint8 activations and int8 weights",
-    activation=QuantizationSpec(bitwidth=8, signed=False, symmetric=False),
-    weight=QuantizationSpec(bitwidth=8, signed=True, symmetric=True, narrow=True),
+    activation=_UINT8,
+    weight=_INT8,
     bias=BiasHandling.INT32,  # fused kernels add it to the accumulator and ignore any other scale
     passes=("assign-outputs",),
+    file=FileForm(has_gemm=True, gathers_codes=True),
+    schemes={
+        "w8a8": Scheme(activation=_UINT8, weight=_INT8, why="the default"),
+        "w8a16": Scheme(
+            activation=replace(_UINT8, bitwidth=16), weight=_INT8, why="for accuracy: float kernels"
+        ),
+        "w4": Scheme(activation=None, weight=_INT4, why="weights alone, in blocks of 32: MatMulNBits"),
+    },
     rules=(
+        Rule(
+            ops=("embedding",),
+            placement=Placement.INTEGER,
+            weight=replace(_INT8, channel_axis=0),
+            why="its rows are stored as integers with a scale each",
+        ),
         Rule(
             ops=("conv1d", "conv2d", "conv3d"),
             placement=Placement.INTEGER,

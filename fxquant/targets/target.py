@@ -1,9 +1,10 @@
 """Target: what a deployment backend wants, as a sparse table over the op table."""
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from enum import Enum
 
-from fxquant.errors import OptionError
+from fxquant.errors import OptionError, unknown_option
 from fxquant.ops import op_named
 from fxquant.quantization import QuantizationSpec
 
@@ -47,6 +48,8 @@ class Rule:
         weight: Spec of the weight where it differs from the target's; its channel axis is taken as it is.
         allows_constants: Whether an operand may be a constant tensor; if not, the op then stays float.
         is_float_at_graph_output: Whether the output stays float where it is the model's output.
+        operands: Specs of operands that the kernel takes in another type than the target's, by their name in
+            the op table; where they are quantized already they are converted.
     """
 
     ops: tuple[str, ...]
@@ -59,6 +62,42 @@ class Rule:
     weight: QuantizationSpec | None = None
     allows_constants: bool = True
     is_float_at_graph_output: bool = False
+    operands: Mapping[str, QuantizationSpec] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileForm:
+    """What the ONNX file of a target is like.
+
+    Attributes:
+        opset: The lowest opset that it is written in.
+        is_static: Whether every dimension is fixed; if not, the first one of the inputs may vary.
+        has_gemm: Whether linear layers are written as Gemm, which integer kernels with int32 biases fuse.
+        gathers_codes: Whether a lookup in a stored table picks codes and dequantizes them; if not, it picks
+            from the dequantized table.
+    """
+
+    opset: int = 18
+    is_static: bool = False
+    has_gemm: bool = False
+    gathers_codes: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scheme:
+    """One choice of types that a target runs; its name is written behind the target's: "qualcomm:w8a16".
+
+    Attributes:
+        activation: Spec of activations; None where they stay float.
+        weight: Spec of weights.
+        why: What it is for.
+        operands: Specs that the operands of some ops have instead, by op and operand.
+    """
+
+    activation: QuantizationSpec | None
+    weight: QuantizationSpec
+    why: str
+    operands: Mapping[str, Mapping[str, QuantizationSpec]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,20 +107,26 @@ class Target:
     Attributes:
         name: What users write.
         description: One line.
-        activation: Spec of activations.
+        activation: Spec of activations; None where they stay float and only weights are quantized.
         weight: Spec of weights; a per-channel weight takes its channel axis from the op table.
         bias: How biases are written.
         rules: What differs from float, op by op.
         passes: Names of passes, beyond the common ones, that place quantizers for this target.
+        rewrites: Names of passes that write ops in the forms that this target runs.
+        file: What its ONNX file is like.
+        schemes: Other types that it runs, by name.
     """
 
     name: str
     description: str
-    activation: QuantizationSpec
+    activation: QuantizationSpec | None
     weight: QuantizationSpec
     bias: BiasHandling
     rules: tuple[Rule, ...]
     passes: tuple[str, ...] = ()
+    rewrites: tuple[str, ...] = ()
+    file: FileForm = FileForm()
+    schemes: Mapping[str, Scheme] = field(default_factory=dict)
     _by_op: dict[str, Rule] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -93,8 +138,31 @@ class Target:
                 by_op[name] = rule
         object.__setattr__(self, "_by_op", by_op)
 
+    def with_scheme(self, name: str) -> "Target":
+        """Return the target with the types of one of its schemes.
+
+        Raises:
+            OptionError: If it has no such scheme.
+        """
+        if name not in self.schemes:
+            raise unknown_option(f"scheme of target '{self.name}'", name, self.schemes)
+        scheme = self.schemes[name]
+        rules = [_with_operands(rule, scheme.operands) for rule in self.rules]
+        return replace(
+            self,
+            name=f"{self.name}:{name}",
+            activation=scheme.activation,
+            weight=scheme.weight,
+            rules=tuple(rules),
+        )
+
     def rule(self, op: str) -> Rule:
         """Return the rule for an op; one that keeps it float where the table is silent."""
         return self._by_op.get(op) or Rule(
             ops=(op,), placement=Placement.FLOAT, why=f"{self.name} has no integer kernel for {op}"
         )
+
+
+def _with_operands(rule: Rule, operands: Mapping[str, Mapping[str, QuantizationSpec]]) -> Rule:
+    found = {name: spec for op in rule.ops for name, spec in operands.get(op, {}).items()}
+    return replace(rule, operands=found) if found else rule

@@ -14,9 +14,10 @@ from fxquant.targets import TARGETS
 FIRST = "canonicalize,remove-noop,fold-batch-norm"
 BEFORE = {
     "tensorrt": f"{FIRST},assign-specs,assign-residual-branches,legalize-outputs,share-encodings",
-    "onnxruntime": f"{FIRST},assign-specs{{target=onnxruntime}},assign-outputs{{target=onnxruntime}},"
-    "share-encodings",
-    "generic": f"{FIRST},assign-specs{{target=generic}},assign-outputs{{target=generic}},share-encodings",
+    **{
+        name: f"{FIRST},assign-specs{{target={name}}},assign-outputs{{target={name}}},share-encodings"
+        for name in ("qualcomm", "onnxruntime", "openvino", "generic")
+    },
 }
 
 

@@ -26,10 +26,11 @@ from fxquant.passes.pipeline import parse_pipeline
 from fxquant.targets import TARGETS, get_target
 from tests.zoo import small_models
 
-FOLD = (
+DECOMPOSE = (
     "canonicalize-writes,canonicalize,remove-noop,remove-half-casts,decompose-einsum,decompose-grouped-products,"
-    "decompose-addmm,decompose-attention,swap-layers,fold-batch-norm"
+    "decompose-addmm,decompose-attention"
 )
+FOLD = f"{DECOMPOSE},swap-layers,fold-batch-norm"
 
 
 @dataclass(frozen=True)
@@ -98,10 +99,14 @@ def test_pipeline_of_a_target_reads_as_expected(target: str) -> None:
     wanted = {
         "tensorrt": f"{FOLD},assign-specs,assign-residual-branches,legalize-outputs,share-encodings,"
         "insert-quantizers,swap-modules",
-        "onnxruntime": f"{FOLD},assign-specs{{target=onnxruntime}},assign-outputs{{target=onnxruntime}},"
-        "share-encodings,insert-quantizers,swap-modules",
-        "generic": f"{FOLD},assign-specs{{target=generic}},assign-outputs{{target=generic}},"
-        "share-encodings,insert-quantizers,swap-modules",
+        **{
+            name: f"{FOLD},assign-specs{{target={name}}},assign-outputs{{target={name}}},"
+            "share-encodings,insert-quantizers,swap-modules"
+            for name in ("onnxruntime", "openvino", "generic")
+        },
+        "qualcomm": f"{DECOMPOSE},decompose-activations,decompose-embedding,"
+        "insert-constants{target=qualcomm},swap-layers,fold-batch-norm,assign-specs{target=qualcomm},"
+        "assign-outputs{target=qualcomm},share-encodings,insert-quantizers,swap-modules",
     }
     assert str(prepare_pipeline(get_target(target))) == wanted[target]
 

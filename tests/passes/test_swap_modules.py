@@ -13,10 +13,11 @@ from fxquant.targets import TARGETS
 
 PREPARED = {
     "tensorrt": "assign-specs,assign-residual-branches,legalize-outputs,share-encodings,insert-quantizers",
-    "onnxruntime": "assign-specs{target=onnxruntime},assign-outputs{target=onnxruntime},share-encodings,"
-    "insert-quantizers",
-    "generic": "assign-specs{target=generic},assign-outputs{target=generic},share-encodings,"
-    "insert-quantizers",
+    **{
+        name: f"assign-specs{{target={name}}},assign-outputs{{target={name}}},share-encodings,"
+        "insert-quantizers"
+        for name in ("qualcomm", "onnxruntime", "openvino", "generic")
+    },
 }
 
 

@@ -5,6 +5,7 @@ from fxquant.quantization.affine.frozen import FrozenDequantize, FrozenQuantizeD
 from fxquant.quantization.affine.functions import dequantize, quantize, quantize_dequantize
 from fxquant.quantization.affine.grouped_block import GroupedBlockQuantizeDequantize
 from fxquant.quantization.affine.grouped_encoding import GroupedBlockEncoding
+from fxquant.quantization.affine.of_spec import weight_quantizer
 from fxquant.quantization.affine.parametrization import MinMaxQuantizer, ScaleOffsetQuantizer
 from fxquant.quantization.affine.quantizer import Dequantize, Quantize, QuantizeDequantize
 from fxquant.quantization.affine.quantizer_base import AffineQuantizerBase
@@ -24,4 +25,5 @@ __all__ = [
     "dequantize",
     "quantize",
     "quantize_dequantize",
+    "weight_quantizer",
 ]
