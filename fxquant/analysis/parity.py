@@ -110,8 +110,9 @@ def _sites(gm: fx.GraphModule) -> dict[fx.Node, TensorParity]:
 
 
 def _producer(graph: fx.GraphModule, quantizer: fx.Node) -> str:
-    op = op_of(graph, quantizer.all_input_nodes[0]) if quantizer.all_input_nodes else None
-    return "" if op is None else op.name
+    node = quantizer.all_input_nodes[0]
+    op = op_of(graph, node)
+    return op.name if op is not None else "input" if node.op == "placeholder" else str(node.target)
 
 
 def _random_sites(graph: fx.GraphModule) -> list[fx.Node]:

@@ -17,7 +17,7 @@ class TensorParity:
     Attributes:
         name: Name of the tensor, in the model and in the file.
         layer: Dotted path of the user's layer that gives it; empty where only the file is known.
-        op: The op that gives it; empty for an input of the model.
+        op: The op that gives it; "input" for an input of the model.
         elements: Number of codes compared.
         differing: How many differ when the op is fed the runtime's own inputs.
         max_steps: By how many quantization steps at most, fed so.
@@ -101,7 +101,7 @@ class Departure:
     Attributes:
         name: Name of the tensor it gives.
         layer: Dotted path of the user's layer; empty where only the file is known.
-        op: The op; empty for an input of the model or an output that is not quantized.
+        op: The op; "input" for an input of the model, empty for an output that is not quantized.
         steps: By how many steps at most; of an output that is not quantized, in 255ths of its range.
         share: Share of its codes that differ; None of an output that is not quantized.
     """
@@ -216,7 +216,7 @@ class ParityReport:
         lines += [f"  {others} op(s) in float as in the file"] if others else []
         lines += [
             f"  exposing the codes changes output '{output.name}' by {output.exposed_difference:.3g}: "
-            "op by op says less of the file as deployed"
+            "what is compared is not fused as it is deployed"
             for output in self.outputs
             if output.exposed_difference
         ]

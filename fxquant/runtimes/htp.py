@@ -101,6 +101,7 @@ class Htp(Runtime):
                     self._soc,
                     allows_fallback=self._allows_fallback,
                     options=dump_options(folder),
+                    config={"ep.context_file_path": str(self._path)},  # a compiled file's binary is beside it
                 )
             except Exception as error:  # onnxruntime has no public base class for its errors
                 raise self._refusal(error, read_dump(folder)) from error
@@ -144,7 +145,7 @@ def _fallbacks(session: onnxruntime.InferenceSession, dump: QnnDump) -> tuple[Fa
 
 
 def _is_quantizer(node: Fallback) -> bool:
-    """Whether a node only quantizes or dequantizes: it is left because of the op beside it, and named last."""
+    """Whether a node only quantizes or dequantizes: it is left because of the op beside it."""
     return node.op in QUANTIZERS
 
 

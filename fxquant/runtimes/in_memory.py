@@ -20,7 +20,7 @@ class CodeSite:
     Attributes:
         codes: Name of its output.
         tensor: Name of what it quantizes.
-        op: ONNX op that gives that; empty for an input of the file.
+        op: ONNX op that gives that; "input" for an input of the file.
     """
 
     codes: str
@@ -37,7 +37,7 @@ def code_sites(path: Path) -> tuple[CodeSite, ...]:
     graph = load_named(path).graph
     ops = {name: node.op_type for node in graph.node for name in node.output}
     return tuple(
-        CodeSite(codes=node.output[0], tensor=node.input[0], op=ops.get(node.input[0], ""))
+        CodeSite(codes=node.output[0], tensor=node.input[0], op=ops.get(node.input[0], "input"))
         for node in graph.node
         if node.op_type == "QuantizeLinear"
     )
