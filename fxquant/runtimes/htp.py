@@ -2,18 +2,18 @@
 
 import platform
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import onnx
-import onnxruntime
 
 from fxquant.errors import RefusalError, first_line
 from fxquant.runtimes.in_memory import expose_codes, fix_dimensions, input_names, is_static, load_named
-from fxquant.runtimes.onnxruntime import run_session
 from fxquant.runtimes.qnn_dump import QnnDump, dump_options, read_dump
-from fxquant.runtimes.qnn_session import PROVIDER, open_qnn_session, qnn_package
+from fxquant.runtimes.qnn_process import QnnFailure
+from fxquant.runtimes.qnn_session import QnnSession, qnn_package
 from fxquant.runtimes.quantized_nodes import QUANTIZERS, quantized_nodes
 from fxquant.runtimes.runtime import Arrays, Fallback, FloatOp, Runtime
 from fxquant.runtimes.soc import DEFAULT_SOC, get_soc
@@ -24,7 +24,7 @@ _SIMULATED = ("x86_64", "AMD64")  # processors for which the plugin ships a simu
 
 @dataclass(frozen=True, kw_only=True)
 class _Loaded:
-    session: onnxruntime.InferenceSession
+    session: QnnSession
     fallbacks: tuple[Fallback, ...]
     float_ops: tuple[FloatOp, ...]
 
@@ -79,7 +79,7 @@ class Htp(Runtime):
     def run(self, feeds: Arrays) -> Arrays:
         taken = {name: feeds[name] for name in self.inputs if name in feeds}
         loaded = self._load({name: array.shape for name, array in taken.items()})
-        return run_session(loaded.session, taken)
+        return loaded.session.run(taken)
 
     def _load(self, shapes: dict[str, tuple[int, ...]]) -> _Loaded:
         key = tuple(shapes.get(name, ()) for name in self.inputs)
@@ -96,19 +96,25 @@ class Htp(Runtime):
         with tempfile.TemporaryDirectory(prefix="fxquant-htp-") as name:
             folder = Path(name)
             try:
-                session = open_qnn_session(
+                session = QnnSession(
                     model.SerializeToString(),
                     self._soc,
                     allows_fallback=self._allows_fallback,
                     options=dump_options(folder),
                     config={"ep.context_file_path": str(self._path)},  # a compiled file's binary is beside it
                 )
-            except Exception as error:  # onnxruntime has no public base class for its errors
+            except QnnFailure as error:
                 raise self._refusal(error, read_dump(folder)) from error
             dump = read_dump(folder)
-        return _Loaded(
-            session=session, fallbacks=_fallbacks(session, dump), float_ops=tuple(self._float_ops(dump))
-        )
+        fallbacks = tuple(self._explained(node) for node in _fallbacks(session.left, dump))
+        return _Loaded(session=session, fallbacks=fallbacks, float_ops=tuple(self._float_ops(dump)))
+
+    def _explained(self, node: Fallback) -> Fallback:
+        """Add the most frequent cause to a reason that says little: the HTP takes quantized outputs."""
+        if node.op in QUANTIZERS or node.node in self._quantized:
+            return node
+        reason = f"{node.reason}, " if node.reason else ""
+        return replace(node, reason=f"{reason}not quantized in the file")
 
     def _float_ops(self, dump: QnnDump) -> list[FloatOp]:
         return [
@@ -122,7 +128,8 @@ class Htp(Runtime):
         ]
 
     def _refusal(self, error: Exception, dump: QnnDump) -> RefusalError:
-        listed = "; ".join(str(node) for node in sorted(dump.refused, key=_is_quantizer)[:_SHOWN])
+        refused = sorted(dump.refused, key=_is_quantizer)
+        listed = "; ".join(str(self._explained(node)) for node in refused[:_SHOWN])
         more = f" and {len(dump.refused) - _SHOWN} more" if len(dump.refused) > _SHOWN else ""
         why = f"{len(dump.refused)} node(s): {listed}{more}" if dump.refused else first_line(error)
         return RefusalError(
@@ -132,16 +139,11 @@ class Htp(Runtime):
         )
 
 
-def _fallbacks(session: onnxruntime.InferenceSession, dump: QnnDump) -> tuple[Fallback, ...]:
+def _fallbacks(left: Iterable[Fallback], dump: QnnDump) -> tuple[Fallback, ...]:
     """Return the nodes given to another provider, with the reasons of the plugin's trace."""
     reasons = {node.node: node.reason for node in dump.refused}
-    left = [
-        Fallback(op=node.op_type, node=node.name, reason=reasons.get(node.name, ""))
-        for group in session.get_provider_graph_assignment_info()
-        if group.ep_name != PROVIDER
-        for node in group.get_nodes()
-    ]
-    return tuple(sorted(left, key=_is_quantizer))
+    known = (replace(node, reason=reasons.get(node.node, "")) for node in left)
+    return tuple(sorted(known, key=_is_quantizer))
 
 
 def _is_quantizer(node: Fallback) -> bool:

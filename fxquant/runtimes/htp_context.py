@@ -11,7 +11,8 @@ from fxquant.errors import RefusalError, first_line
 from fxquant.export.atomic import write_atomically
 from fxquant.runtimes.in_memory import fix_dimensions, load_named
 from fxquant.runtimes.qnn_dump import dump_options, read_dump
-from fxquant.runtimes.qnn_session import open_qnn_session
+from fxquant.runtimes.qnn_process import QnnFailure
+from fxquant.runtimes.qnn_session import QnnSession
 from fxquant.runtimes.soc import DEFAULT_SOC, get_soc
 
 _NODE = "EPContext"
@@ -62,14 +63,14 @@ def export_context(
             "ep.context_embed_mode": "0",
         }
         try:
-            open_qnn_session(
+            QnnSession(
                 model.SerializeToString(),
                 chip,
                 allows_fallback=False,
                 options=dump_options(folder),
                 config=config,
             )
-        except Exception as error:  # onnxruntime has no public base class for its errors
+        except QnnFailure as error:
             refused = read_dump(folder).refused
             why = "; ".join(str(node) for node in refused[:5]) or first_line(error)
             raise RefusalError(f"The HTP of {chip.name} does not take all of '{path}': {why}.") from error

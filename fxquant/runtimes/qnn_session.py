@@ -1,21 +1,16 @@
-"""open_qnn_session: an ONNX Runtime session on the QNN plugin, for one chip."""
+"""QnnSession: a file compiled by ONNX Runtime's QNN plugin for one chip, in a process of its own."""
 
-import contextlib
-import ctypes
-import functools
 import importlib
-import os
-import sys
-from collections.abc import Iterator, Mapping
+import weakref
+from collections.abc import Mapping
 from types import ModuleType
-from typing import Any
 
-import onnxruntime
-
-from fxquant.errors import missing_extra
+from fxquant.errors import BatchError, missing_extra
+from fxquant.runtimes.qnn_process import QnnFailure, QnnProcess
+from fxquant.runtimes.runtime import Arrays, Fallback
 from fxquant.runtimes.soc import Soc
 
-PROVIDER = "QNNExecutionProvider"
+_PROVIDER = "QNNExecutionProvider"
 
 
 def qnn_package() -> ModuleType:
@@ -30,15 +25,8 @@ def qnn_package() -> ModuleType:
         raise missing_extra("Runtime 'htp'", "onnxruntime-qnn", "qualcomm") from error
 
 
-def open_qnn_session(
-    model: bytes,
-    soc: Soc,
-    *,
-    allows_fallback: bool,
-    options: Mapping[str, str] | None = None,
-    config: Mapping[str, str] | None = None,
-) -> onnxruntime.InferenceSession:
-    """Return a session.
+class QnnSession:
+    """A session.
 
     Args:
         model: The ONNX model.
@@ -47,51 +35,46 @@ def open_qnn_session(
         options: More options of the QNN provider.
         config: More entries of the session's configuration.
 
+    Attributes:
+        left: Nodes that are not in a QNN graph, without reasons.
+
     Raises:
         MissingExtraError: If the plugin is not installed.
-        Exception: Whatever ONNX Runtime raises where it refuses the model; it has no class for it.
+        QnnFailure: If the model is refused.
     """
-    settings = onnxruntime.SessionOptions()
-    settings.log_severity_level = 4
-    settings.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
-    if not allows_fallback:
-        settings.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
-    for key, value in (config or {}).items():
-        settings.add_session_config_entry(key, value)
-    package = qnn_package()
-    own = {
-        "backend_path": str(package.get_qnn_htp_path()),
-        "soc_model": str(soc.model),
-        "offload_graph_io_quantization": "0",  # Q and DQ at the file's inputs and outputs run on the HTP too
-    }
-    with _stdout_kept():
-        settings.add_provider_for_devices(_devices(), own | dict(options or {}))
-        # enable_fallback=0: the Python wrapper otherwise runs a failed session on the CPU without a word
-        return onnxruntime.InferenceSession(model, settings, enable_fallback=0)
 
+    def __init__(
+        self,
+        model: bytes,
+        soc: Soc,
+        *,
+        allows_fallback: bool,
+        options: Mapping[str, str] | None = None,
+        config: Mapping[str, str] | None = None,
+    ) -> None:
+        own = {
+            "backend_path": str(qnn_package().get_qnn_htp_path()),
+            "soc_model": str(soc.model),
+            "offload_graph_io_quantization": "0",  # Q and DQ at the file's inputs and outputs run there too
+        }
+        entries = {} if allows_fallback else {"session.disable_cpu_ep_fallback": "1"}
+        self._process = QnnProcess.shared()
+        number, nodes = self._process.ask(
+            "open", model, own | dict(options or {}), entries | dict(config or {})
+        )
+        self.left = tuple(Fallback(op=op, node=name) for provider, op, name in nodes if provider != _PROVIDER)
+        self._number = number
+        weakref.finalize(self, self._process.forget, number).atexit = False
 
-@functools.cache
-def _devices() -> list[Any]:
-    package = qnn_package()
-    onnxruntime.register_execution_provider_library(PROVIDER, package.get_library_path())
-    devices = [device for device in onnxruntime.get_ep_devices() if device.ep_name == PROVIDER]
-    if not devices:
-        raise missing_extra("Runtime 'htp'", "onnxruntime-qnn (for this platform)", "qualcomm")
-    return devices
+    def run(self, feeds: Arrays) -> Arrays:
+        """Return every output by name.
 
-
-@contextlib.contextmanager
-def _stdout_kept() -> Iterator[None]:
-    """Send what libraries write to stdout to stderr: the backend prints a line where it is loaded."""
-    sys.stdout.flush()
-    kept = os.dup(1)
-    try:
-        os.dup2(2, 1)
-        yield
-    finally:
-        with contextlib.suppress(
-            OSError, AttributeError, TypeError
-        ):  # no C library by that name: nothing held
-            ctypes.CDLL(None).fflush(None)
-        os.dup2(kept, 1)
-        os.close(kept)
+        Raises:
+            BatchError: If the inputs do not fit, or the backend ended its process, now or in another session.
+        """
+        try:
+            outputs: Arrays = self._process.ask("run", self._number, feeds)
+        except QnnFailure as error:
+            shapes = {name: array.shape for name, array in feeds.items()}
+            raise BatchError(f"The HTP does not run on inputs of shapes {shapes}: {error}") from error
+        return outputs

@@ -1,3 +1,4 @@
+import gc
 import os
 import subprocess
 import sys
@@ -8,6 +9,7 @@ import pytest
 
 from fxquant.errors import BatchError, OptionError, RefusalError
 from fxquant.runtimes import Fallback, FloatOp, Htp, export_context
+from fxquant.runtimes.qnn_process import QnnProcess
 from tests.runtimes import files
 
 pytestmark = pytest.mark.htp
@@ -112,3 +114,23 @@ def test_file_that_does_not_compile_leaves_what_was_there(tmp_path):
 def test_context_for_an_unknown_chip_is_refused(tmp_path):
     with pytest.raises(OptionError, match="no chip 'sm1'"):
         export_context(files.write(files.SUM, tmp_path), tmp_path / "context.onnx", soc="sm1")
+
+
+def test_backend_that_ends_its_process_is_an_error_and_the_next_file_runs(tmp_path):
+    runtime, _ = run(files.SUM, tmp_path)
+    worker = QnnProcess.shared()
+    worker._process.kill()
+    with pytest.raises(BatchError, match="the QNN backend ended its process"):
+        runtime.run(FEEDS)
+    assert QnnProcess.shared() is not worker
+    _, given = run(files.SUM, tmp_path)
+    np.testing.assert_allclose(given["z_dq"], FEEDS["x"], atol=0.125)  # one step
+
+
+def test_sessions_that_are_gone_are_closed_with_the_next_request(tmp_path):
+    run(files.SUM, tmp_path)
+    gc.collect()
+    assert QnnProcess.shared()._forgotten
+    run(files.SUM, tmp_path, soc="sm8550")
+    gc.collect()
+    assert len(QnnProcess.shared()._forgotten) == 1
