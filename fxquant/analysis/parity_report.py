@@ -132,7 +132,7 @@ class ParityReport:
         allowed_steps: By how many steps an op may be off.
         unmatched: Quantized activations of the simulation that the runtime does not give.
         random: Quantized random tensors: both sides draw their own, so the simulation takes the file's.
-        fallbacks: Nodes of the file that the runtime left to another.
+        fallbacks: Nodes of the file that the runtime did not take.
         float_ops: Ops that the runtime ran in floating point, where it tells.
         skipped: Number of batches of another size than the file's fixed one.
     """
@@ -210,7 +210,7 @@ class ParityReport:
         lines += [f"  first departure of {len(self.departures)}: {first}"] if first else []
         lines += [f"  random, taken from the file: {', '.join(self.random)}"] if self.random else []
         lines += [f"  {self.skipped} batch(es) not of the file's size"] if self.skipped else []
-        lines += _listed("node(s) left to another runtime", self.fallbacks)
+        lines += _listed("node(s) not taken by the runtime", self.fallbacks)
         lines += _listed("op(s) in float though quantized in the file", self.float_islands)
         others = len(self.float_ops) - len(self.float_islands)
         lines += [f"  {others} op(s) in float as in the file"] if others else []

@@ -8,7 +8,7 @@ from typing import Any
 import onnx
 
 from fxquant.errors import BatchError, RefusalError, first_line, missing_extra
-from fxquant.runtimes.in_memory import expose_codes, input_names, load_named
+from fxquant.runtimes.in_memory import code_types, expose_codes, input_names, load_named
 from fxquant.runtimes.quantized_nodes import QUANTIZERS, quantized_nodes
 from fxquant.runtimes.runtime import Arrays, Fallback, FloatOp, Runtime
 
@@ -16,6 +16,7 @@ _CONFIG = {
     "INFERENCE_PRECISION_HINT": "f32",  # what is float stays float32, not bfloat16 where the processor has it
     "DYNAMIC_QUANTIZATION_GROUP_SIZE": "0",  # no quantization that is not in the file
 }
+_DROPPED = (onnx.TensorProto.UINT16, onnx.TensorProto.INT16)  # types of codes it computes without
 _FLOATS = ("f32", "f16", "bf16", "f64")
 _PLUMBING = frozenset({"Const", "Input", "Output", "Reorder", "Convert", "FakeQuantize", "ShapeOf"})
 
@@ -23,7 +24,8 @@ _PLUMBING = frozenset({"Const", "Input", "Output", "Reorder", "Convert", "FakeQu
 class OpenVino(Runtime):
     """A file in OpenVINO, with float32 around its integers.
 
-    It drops 16-bit quantizers, neither rounding nor clipping there: for files of 8 bits.
+    It drops 16-bit quantizers, neither rounding nor clipping there, unless their codes are given: they are in
+    ``fallbacks``. Compare files of 8 bits here.
 
     Args:
         path: The ONNX file.
@@ -36,7 +38,6 @@ class OpenVino(Runtime):
     """
 
     name = "openvino"
-    fallbacks: tuple[Fallback, ...] = ()
     float_ops: tuple[FloatOp, ...] = ()
 
     def __init__(self, path: Path, *, exposes_codes: bool = False) -> None:
@@ -44,6 +45,11 @@ class OpenVino(Runtime):
         self.device = f"CPU, OpenVINO {package.__version__.split('-')[0]}"
         model = load_named(path)
         self.inputs = input_names(model.graph)
+        self.fallbacks = tuple(
+            Fallback(op="QuantizeLinear", node=name, reason="16 bits are neither rounded nor clipped")
+            for name, dtype in code_types(model.graph).items()
+            if dtype in _DROPPED
+        )
         if exposes_codes:
             expose_codes(model.graph)
         self.outputs = [value.name for value in model.graph.output]

@@ -10,7 +10,7 @@ Arrays = dict[str, np.ndarray]
 
 @dataclass(frozen=True, kw_only=True)
 class Fallback:
-    """A node of the file that a runtime left to another.
+    """A node of the file that a runtime left to another, or does not run as the file says.
 
     Attributes:
         op: Its ONNX op.

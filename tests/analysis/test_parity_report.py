@@ -50,7 +50,7 @@ def test_exposure_that_changes_what_runs_is_said():
 
 def test_text_names_three_fallbacks_and_counts_all():
     left = tuple(Fallback(op="Erf", node=str(index), reason="why") for index in range(5))
-    assert "5 node(s) left to another runtime: Erf '0': why; Erf '1': why; Erf '2': why ..." in str(
+    assert "5 node(s) not taken by the runtime: Erf '0': why; Erf '1': why; Erf '2': why ..." in str(
         report(fallbacks=left)
     )
 

@@ -56,7 +56,7 @@ def test_what_the_htp_left_to_the_cpu_is_in_the_report():
     # the last Gemm gives float: the HTP takes quantized outputs only
     report = fxquant.verify(digits.quantized("onnxruntime"), digits.files("onnxruntime"), [IMAGES], "htp")
     assert [node.op for node in report.fallbacks] == ["Gemm", *["DequantizeLinear"] * 3]
-    assert "left to another runtime: Gemm 'linear': Failed to add node" in str(report)
+    assert "not taken by the runtime: Gemm 'linear': Failed to add node" in str(report)
     assert report.float_islands == ()
 
 
@@ -68,6 +68,16 @@ def test_wrong_op_of_openvino_is_found_without_a_model(tmp_path):
     assert first is not None
     assert (first.name, first.op) == ("z", "AveragePool")
     assert report.reference == "onnxruntime-exact"
+
+
+def test_quantizers_that_openvino_drops_are_in_the_report(tmp_path):
+    pytest.importorskip("openvino")
+    path = files.write(files.SUM.replace("uint8 zero = {128}", "uint16 zero = {32768}"), tmp_path)
+    feeds = {name: np.full((1, 4), 5000, np.float32) for name in "xy"}  # the grid ends at 4095.875
+    report = compare_runtimes(path, [feeds], "openvino")
+    assert [node.node for node in report.fallbacks] == ["x_q", "y_q", "z_q"]
+    assert report.outputs[0].max_difference > 5000  # 10000 where the file says 4095.875
+    assert not report.is_exposure_neutral
 
 
 @pytest.mark.htp
