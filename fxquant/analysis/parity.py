@@ -66,8 +66,10 @@ def compare(
             given, codes = deployed.run(feeds), exposed.run(feeds)
             for feeds_runtime in (True, False):
                 interpreter = ParityInterpreter(gm, sites, random, codes, feeds_runtime=feeds_runtime)
+                args, kwargs = example.copied()  # a forward may write into its inputs
+                inputs = signature.bind(Example(args=args, kwargs=kwargs)).values()
                 with interpreted(gm, interpreter.below):
-                    result = interpreter.run(*signature.bind(example).values(), enable_io_processing=False)
+                    result = interpreter.run(*inputs, enable_io_processing=False)
                 for output, leaf in zip(outputs, tensors_in(result), strict=True):
                     simulated = leaf.detach().cpu().numpy()
                     if not feeds_runtime:

@@ -1,0 +1,139 @@
+"""main: the commands that quantize a model and show what fxquant knows."""
+
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+import torch
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.table import Table
+from torch import fx
+
+from fxquant.api import calibrate, convert, export, prepare, report, verify
+from fxquant.calibration import without_label
+from fxquant.cli.loading import load_batches, load_model
+from fxquant.errors import FxQuantError, unknown_option
+from fxquant.export.atomic import write_atomically
+from fxquant.graph import Report, capture, graph_text
+from fxquant.ops import TABLE
+from fxquant.passes import CATALOGUE, Pass, parse, prepare_pipeline
+from fxquant.targets import TARGETS, get_target
+
+_TARGET = click.option("--target", default="tensorrt", show_default=True, help="Name of the target.")
+
+
+class _Commands(click.Group):
+    """Commands whose fxquant errors end in one line instead of a traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except FxQuantError as error:
+            raise click.ClickException(str(error)) from error
+
+
+@click.group(cls=_Commands)
+@click.option("-v", "--verbose", count=True, help="Log one line per pass; twice: one per site.")
+def main(verbose: int) -> None:
+    """Quantize PyTorch models: what you simulate is what you ship.
+
+    MODEL is "module:name": an nn.Module, or a function or class that gives one when called.
+    """
+    level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)]
+    handler = RichHandler(console=Console(stderr=True), show_path=False)
+    logging.basicConfig(level=level, format="%(message)s", handlers=[handler])
+    sys.path.insert(0, "")
+
+
+@main.command()
+@click.argument("model")
+@click.argument("batches", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@_TARGET
+@click.option(
+    "--out", type=click.Path(path_type=Path), default=Path("out"), show_default=True, help="Folder."
+)
+@click.option(
+    "--batch-size",
+    default=32,
+    type=click.IntRange(min=1),
+    show_default=True,
+    help="Rows of each array in one batch.",
+)
+def quantize(model: str, batches: Path, target: str, out: Path, batch_size: int) -> None:
+    """Quantize MODEL on BATCHES, an .npz file with one array per input; write and verify the files."""
+    data = load_batches(batches, batch_size)
+    loaded = load_model(model)
+    prepared = prepare(loaded, without_label(loaded, data[0]) if data else None, target=target)
+    calibrate(prepared, data)
+    quantized = convert(prepared)
+    files = export(quantized, out)
+    model_file = files.onnx.with_suffix(".pt")
+    write_atomically(model_file, lambda temporary: torch.save(quantized, temporary))
+    click.echo(f"{files.onnx}\n{files.encodings}\n{model_file}")
+    click.echo(str(verify(quantized, files, data)))
+    for site in report(quantized).floats.values():
+        click.echo(f"float: {site.op} at '{site.layer or site.node}': {site.reason}")
+
+
+@main.command()
+@click.argument("model")
+@_TARGET
+@click.option("-p", "--pipeline", help="Passes to run instead of the target's: name,name{option=value}.")
+@click.option("--print-after", multiple=True, help="Also print the graph after this pass.")
+def run(model: str, target: str, pipeline: str | None, print_after: tuple[str, ...]) -> None:
+    """Run passes on MODEL and print its graph."""
+    steps = prepare_pipeline(get_target(target)) if pipeline is None else parse(pipeline).for_target(target)
+    names = [step.name for step in steps.passes]
+    unknown = [name for name in print_after if name not in names]
+    if unknown:
+        raise unknown_option("pass in this pipeline", unknown[0], names)
+
+    def print_graph(step: Pass, graph: fx.GraphModule) -> None:
+        if step.name in print_after:
+            click.echo(f"# after {step.name}\n{graph_text(graph)}")
+
+    gm = capture(load_model(model))
+    steps.run(gm, Report(), print_graph)
+    click.echo(f"# after all of: {steps}\n{graph_text(gm)}", nl=False)
+
+
+@main.command()
+def passes() -> None:
+    """List all passes."""
+    _print_table(
+        ("pass", "changes", "what it does"), [(p.name, p.changes.value, _first_line(p)) for p in CATALOGUE]
+    )
+
+
+@main.command()
+def targets() -> None:
+    """List all targets."""
+    rows = [(t.name, str(t.activation), str(t.weight), t.description) for t in TARGETS.values()]
+    _print_table(("target", "activations", "weights", "description"), rows)
+
+
+@main.command()
+@_TARGET
+def ops(target: str) -> None:
+    """List the op table and what a target does with each op."""
+    rules = get_target(target)
+    rows = [
+        (op.name, op.output.value, rules.rule(op.name).placement.value, rules.rule(op.name).why)
+        for op in TABLE
+    ]
+    _print_table(("op", "output range", "placement", "why"), rows)
+
+
+def _print_table(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
+    table = Table(*columns, box=None)
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)
+
+
+def _first_line(step: type[Pass]) -> str:
+    return (step.__doc__ or "").strip().splitlines()[0]
