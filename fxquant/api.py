@@ -169,20 +169,39 @@ def report(model: fx.GraphModule) -> Report:
     return get_record(model, Stage.PREPARED, Stage.QUANTIZED).report
 
 
-def verify(quantized: fx.GraphModule, files: ExportedFiles, batches: object) -> ParityReport:
-    """Run exported files in ONNX Runtime and compare them with the simulation, in quantization steps.
+def verify(
+    quantized: fx.GraphModule,
+    files: ExportedFiles | str | Path,
+    batches: object,
+    runtime: str = "onnxruntime",
+    allowed_steps: int = 1,
+    **options: object,
+) -> ParityReport:
+    """Run exported files in a runtime and compare them with the simulation, in quantization steps.
+
+    ``report.first_departure`` names the first op, with its layer, that is off by more than ``allowed_steps``
+    when it is fed the runtime's own inputs. ``report.fallbacks`` and ``report.float_islands`` name what the
+    runtime did not take, and what it ran in floating point though it is quantized in the file.
 
     Args:
         quantized: The model that was exported.
-        files: What ``export`` returned.
-        batches: Data, as for ``calibrate``.
+        files: What ``export`` returned, or the path of the ONNX file.
+        batches: Data, as for ``calibrate``. A file of fixed sizes takes batches of its own size only.
+        runtime: "onnxruntime", "onnxruntime-exact" (without graph optimizations), "htp" (Qualcomm's, or its
+            simulator) or "openvino".
+        allowed_steps: By how many steps an op may be off before it is a departure.
+        options: Options of the runtime: ``soc="sm8650"`` and ``allows_fallback=True`` of "htp".
 
     Raises:
         ModelTypeError: If it is not a quantized model.
         BatchError: If there is no batch, or one does not fit the model.
+        OptionError: If there is no such runtime, or it has no such option.
+        MissingExtraError: If the runtime is not installed; says how to.
+        RefusalError: If the runtime refuses the file.
     """
     get_record(quantized, Stage.QUANTIZED)
-    return compare(quantized, files.onnx, batches)
+    path = files.onnx if isinstance(files, ExportedFiles) else Path(files)
+    return compare(quantized, path, batches, runtime, allowed_steps, **options)
 
 
 @dataclass(frozen=True, kw_only=True)

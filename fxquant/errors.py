@@ -62,9 +62,24 @@ class ExportError(FxQuantError, RuntimeError):
     """The model could not be written, or what was written does not read back."""
 
 
+class RefusalError(ExportError):
+    """A runtime does not take a file, or not for inputs of the sizes given."""
+
+
+class MissingExtraError(FxQuantError, ImportError):
+    """Something needs a package that fxquant does not install by itself."""
+
+
 def first_line(error: BaseException) -> str:
     """Return the first line of an error's message, for a message of our own."""
     return (str(error).strip() or "no message").splitlines()[0]
+
+
+def missing_extra(what: str, package: str, extra: str) -> MissingExtraError:
+    """Return the error for an optional package that is not there, with the line that installs it."""
+    return MissingExtraError(
+        f"{what} needs the package '{package}'.", remedy=f"Install it: pip install 'fxquant[{extra}]'"
+    )
 
 
 def unknown_option(kind: str, given: object, known: Iterable[str]) -> OptionError:

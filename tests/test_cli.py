@@ -1,9 +1,11 @@
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 
 from fxquant.cli import main
 from tests import digits
+from tests.runtimes import files
 
 MODEL = "examples.digits.model:load_trained"
 
@@ -26,6 +28,8 @@ def test_quantize_writes_files_and_prints_parity(batches, tmp_path):
     assert "float: hard_sigmoid at 'block2.gate'" in result.output
     assert (tmp_path / "out" / "model.onnx").exists()
     assert (tmp_path / "out" / "model.encodings").exists()
+    saved = torch.load(tmp_path / "out" / "model.pt", weights_only=False)
+    assert saved(digits.split().test_images[:2]).shape == (2, 10)
 
 
 def test_run_prints_the_graph_after_a_pass():
@@ -38,6 +42,72 @@ def test_run_prints_the_graph_after_a_pass():
 def test_run_takes_a_pipeline():
     result = invoke("run", MODEL, "-p", "canonicalize")
     assert "BatchNorm2d[bn](stem)" in result.output
+
+
+@pytest.fixture
+def images(tmp_path):
+    path = tmp_path / "images.npz"
+    np.savez(path, x=digits.split().test_images[:8].numpy())
+    return path
+
+
+@pytest.fixture
+def model(tmp_path):
+    path = tmp_path / "model.pt"
+    torch.save(digits.quantized("onnxruntime"), path)
+    return path
+
+
+def test_verify_holds_a_file_against_its_simulation(model, images):
+    result = invoke("verify", model, digits.files("onnxruntime").onnx, images, "--rows", "2")
+    assert result.exit_code == 0, result.output
+    assert "26 quantized tensors, 0 not in the file" in result.output
+    assert len(result.output.split("onnxruntime (CPU")[0].splitlines()) == 3  # the head and two rows
+
+
+def test_verify_without_a_model_compares_two_runtimes(images):
+    result = invoke("verify", digits.files("onnxruntime").onnx, images, "--rows", "-1")
+    assert result.exit_code == 0, result.output
+    assert "against onnxruntime-exact" in result.output
+    assert "block2.gate.hard_sigmoid" in result.output
+
+
+def test_verify_fails_where_an_op_departs(tmp_path):
+    pytest.importorskip("openvino")
+    images = np.random.default_rng(0).standard_normal((2, 1, 4, 4)).astype(np.float32) * 3
+    np.savez(tmp_path / "images.npz", x=images)
+    path = files.write(files.PADDED_POOL, tmp_path)
+    result = invoke("verify", path, tmp_path / "images.npz", "--runtime", "openvino")
+    assert result.exit_code == 1
+    assert "first departure of 1: AveragePool 'z'" in result.output
+
+
+@pytest.mark.htp
+def test_strict_verify_fails_on_a_float_island(tmp_path):
+    np.savez(tmp_path / "batches.npz", x=files.ZEROS, y=files.ZEROS)
+    arguments = files.write(files.SUM_OF_TWO_TYPES, tmp_path), tmp_path / "batches.npz", "--runtime", "htp"
+    assert invoke("verify", *arguments).exit_code == 0
+    assert invoke("verify", *arguments, "--strict").exit_code == 1
+
+
+@pytest.mark.htp
+def test_compile_writes_a_context_for_the_chip(tmp_path):
+    out = tmp_path / "context.onnx"
+    result = invoke("compile", files.write(files.SUM, tmp_path), out, "--soc", "sm8550")
+    assert result.exit_code == 0, result.output
+    assert result.output.split() == [str(out), str(tmp_path / "context_qnn.bin")]
+
+
+def test_verify_with_too_few_paths_says_what_to_give(images):
+    result = invoke("verify", images)
+    assert result.exit_code == 2
+    assert "Give FILE and BATCHES" in result.output
+
+
+def test_verify_of_what_is_no_model_is_one_line(images):
+    result = invoke("verify", images, digits.files("onnxruntime").onnx, images)
+    assert result.exit_code == 1
+    assert "does not hold a model" in result.output
 
 
 @pytest.mark.parametrize("command", ["passes", "targets", "ops"])

@@ -19,6 +19,8 @@ BUILT_INS = {
     "NotCalibratedError": RuntimeError,
     "QuantizerError": RuntimeError,
     "ExportError": RuntimeError,
+    "RefusalError": RuntimeError,
+    "MissingExtraError": ImportError,
 }
 COPIES = pytest.mark.parametrize(
     "duplicate", [copy.copy, lambda error: pickle.loads(pickle.dumps(error))], ids=["copy", "pickle"]

@@ -9,6 +9,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from fxquant.graph.annotations import LAYER, RESULT, STOPPED, Result, result_of
 from fxquant.graph.names import free_name
+from fxquant.graph.recordable import Reloading
 
 
 class RecordedGraph:
@@ -30,7 +31,7 @@ class RecordedGraph:
 
     def __init__(self, root: nn.Module, path: str) -> None:
         self.root, self.path = root, path
-        self.graph = fx.Graph()
+        self.graph = fx.Graph(tracer_cls=Reloading)
         self.layers = [path]
         self.is_random = False
         self.foreign: list[tuple[torch.Tensor, str]] = []

@@ -1,4 +1,4 @@
-"""OnnxRuntime: run an exported file in ONNX Runtime's CPU provider, fused as it is deployed."""
+"""OnnxRuntime, ExactOnnxRuntime: ONNX Runtime's CPU provider, fused as it is deployed and node by node."""
 
 from pathlib import Path
 
@@ -7,13 +7,15 @@ import onnx
 import onnxruntime
 import torch
 
-from fxquant.errors import BatchError, ExportError
+from fxquant.errors import BatchError, RefusalError
+from fxquant.runtimes.in_memory import expose_codes, input_names, load_named, take_codes
+from fxquant.runtimes.runtime import Arrays, Fallback, FloatOp, Runtime
 
-Arrays = dict[str, np.ndarray]
 
-
-class OnnxRuntime:
+class OnnxRuntime(Runtime):
     """A session on one file, with all graph optimizations on, exact on every processor.
+
+    It tells nothing of what it runs in floating point.
 
     Args:
         path: The ONNX file.
@@ -21,42 +23,92 @@ class OnnxRuntime:
             kernels fused: an integer kernel has them as its output anyway.
 
     Raises:
-        ExportError: If ONNX Runtime refuses the file.
+        RefusalError: If ONNX Runtime refuses the file.
     """
 
     name = "onnxruntime"
+    device = f"CPU, ONNX Runtime {onnxruntime.__version__}"
+    fallbacks: tuple[Fallback, ...] = ()
+    float_ops: tuple[FloatOp, ...] = ()
 
     def __init__(self, path: Path, *, exposes_codes: bool = False) -> None:
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
         model, self._shifted = _loaded(path, exposes_codes=exposes_codes)
-        try:
-            self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # onnxruntime has no public base class for its errors
-            raise ExportError(f"ONNX Runtime refuses '{path}': {error}") from error
+        self._session = open_session(model, path, onnxruntime.SessionOptions())
         self.inputs = [value.name for value in self._session.get_inputs()]
         self.outputs = [value.name for value in self._session.get_outputs()]
 
     def run(self, feeds: Arrays) -> Arrays:
-        """Return every output by name.
-
-        Args:
-            feeds: An array for each input of the file.
-
-        Raises:
-            BatchError: If the inputs do not fit the file.
-        """
-        try:
-            values = self._session.run(None, {name: feeds[name] for name in self.inputs})
-        except Exception as error:  # onnxruntime has no public base class for its errors
-            shapes = {name: array.shape for name, array in feeds.items()}
-            raise BatchError(f"ONNX Runtime rejects inputs of shapes {shapes}: {error}") from error
-        given = dict(zip(self.outputs, values, strict=True))
+        given = run_session(self._session, {name: feeds[name] for name in self.inputs if name in feeds})
         codes = {
             name: (given[name].astype(np.int16) - 128).astype(np.int8)
             for name in self._shifted & given.keys()
         }
         return given | codes
+
+
+class ExactOnnxRuntime(Runtime):
+    """A session without graph optimizations: each node as ONNX defines it, in float32 between the quantizers.
+
+    Args:
+        path: The ONNX file.
+        exposes_codes: Whether ``run`` also gives the integer output of every QuantizeLinear.
+        takes_codes: Whether ``run`` takes the codes of every QuantizeLinear among its feeds: each op then
+            runs on those, not on what the ops before it gave.
+
+    Raises:
+        RefusalError: If ONNX Runtime refuses the file.
+    """
+
+    name = "onnxruntime-exact"
+    device = f"CPU without graph optimizations, ONNX Runtime {onnxruntime.__version__}"
+    fallbacks: tuple[Fallback, ...] = ()
+    float_ops: tuple[FloatOp, ...] = ()
+
+    def __init__(self, path: Path, *, exposes_codes: bool = False, takes_codes: bool = False) -> None:
+        model = load_named(path)
+        self.inputs = input_names(model.graph)
+        if exposes_codes:
+            expose_codes(model.graph)
+        self._taken = take_codes(model.graph) if takes_codes else {}
+        options = onnxruntime.SessionOptions()
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        self._session = open_session(model.SerializeToString(), path, options)
+        self.outputs = [value.name for value in self._session.get_outputs()]
+
+    def run(self, feeds: Arrays) -> Arrays:
+        codes = {self._taken[name]: feeds[name] for name in self._taken if name in feeds}
+        return run_session(
+            self._session, codes | {name: feeds[name] for name in self.inputs if name in feeds}
+        )
+
+
+def open_session(
+    model: bytes | str, path: Path, options: onnxruntime.SessionOptions
+) -> onnxruntime.InferenceSession:
+    """Return a session on ONNX Runtime's CPU provider.
+
+    Raises:
+        RefusalError: If ONNX Runtime refuses the file.
+    """
+    options.log_severity_level = 3
+    try:
+        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime has no public base class for its errors
+        raise RefusalError(f"ONNX Runtime refuses '{path}': {error}") from error
+
+
+def run_session(session: onnxruntime.InferenceSession, feeds: Arrays) -> Arrays:
+    """Return every output of a session by name.
+
+    Raises:
+        BatchError: If the inputs do not fit.
+    """
+    names = [value.name for value in session.get_outputs()]
+    try:
+        return dict(zip(names, session.run(None, feeds), strict=True))
+    except Exception as error:  # onnxruntime has no public base class for its errors
+        shapes = {name: array.shape for name, array in feeds.items()}
+        raise BatchError(f"ONNX Runtime rejects inputs of shapes {shapes}: {error}") from error
 
 
 def _loaded(path: Path, *, exposes_codes: bool) -> tuple[bytes | str, set[str]]:
@@ -67,20 +119,11 @@ def _loaded(path: Path, *, exposes_codes: bool) -> tuple[bytes | str, set[str]]:
     is_exact = torch.cpu._is_vnni_supported()
     if is_exact and not exposes_codes:
         return str(path), set()
-    model = onnx.load(str(path))
+    model = load_named(path)
     shifted = set() if is_exact else _make_unsigned(model.graph)
     if exposes_codes:
-        _expose_codes(model.graph)
+        expose_codes(model.graph)
     return bytes(model.SerializeToString()), shifted
-
-
-def _expose_codes(graph: onnx.GraphProto) -> None:
-    given = {value.name for value in graph.output}
-    types = {tensor.name: tensor.data_type for tensor in graph.initializer}
-    for node in graph.node:
-        if node.op_type == "QuantizeLinear" and node.output[0] not in given:
-            value = onnx.helper.make_tensor_value_info(node.output[0], types[node.input[2]], None)
-            graph.output.append(value)
 
 
 def _make_unsigned(graph: onnx.GraphProto) -> set[str]:

@@ -73,6 +73,24 @@ def test_record_and_notes_survive_pickling() -> None:
     assert notes(loaded) == notes(gm)
 
 
+class SlicesBuffer(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("positions", torch.arange(16.0).reshape(1, 16))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        positions: torch.Tensor = self.positions[:, : x.shape[1]]  # type: ignore[index]  # a buffer
+        return x + positions * positions
+
+
+def test_recorded_graph_that_slices_a_buffer_by_a_size_survives_pickling() -> None:
+    gm = capture(SlicesBuffer(), Example(args=(torch.zeros(2, 5),)))
+    loaded = pickle.loads(pickle.dumps(gm))
+    x = torch.randn(2, 7)
+    assert torch.equal(loaded(x), gm(x))
+    assert len(loaded.graph.nodes) == len(gm.graph.nodes)  # notes are restored by position
+
+
 def test_notes_of_another_graph_are_not_restored() -> None:
     saved = save_annotations(capture(nn.Sequential(nn.Linear(2, 2))))
     gm = pickle.loads(pickle.dumps(capture(Net())))

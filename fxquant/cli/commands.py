@@ -1,6 +1,5 @@
-"""The command line; the one room that prints."""
+"""main: the commands that quantize a model and show what fxquant knows."""
 
-import importlib
 import logging
 import sys
 from collections.abc import Sequence
@@ -8,16 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import click
-import numpy as np
 import torch
 from rich.console import Console
 from rich.logging import RichHandler
 from rich.table import Table
-from torch import fx, nn
+from torch import fx
 
 from fxquant.api import calibrate, convert, export, prepare, report, verify
 from fxquant.calibration import without_label
-from fxquant.errors import BatchError, FxQuantError, ModelTypeError, unknown_option
+from fxquant.cli.loading import load_batches, load_model
+from fxquant.errors import FxQuantError, unknown_option
+from fxquant.export.atomic import write_atomically
 from fxquant.graph import Report, capture, graph_text
 from fxquant.ops import TABLE
 from fxquant.passes import CATALOGUE, Pass, parse, prepare_pipeline
@@ -65,13 +65,15 @@ def main(verbose: int) -> None:
 )
 def quantize(model: str, batches: Path, target: str, out: Path, batch_size: int) -> None:
     """Quantize MODEL on BATCHES, an .npz file with one array per input; write and verify the files."""
-    data = _load_batches(batches, batch_size)
-    loaded = _load_model(model)
+    data = load_batches(batches, batch_size)
+    loaded = load_model(model)
     prepared = prepare(loaded, without_label(loaded, data[0]) if data else None, target=target)
     calibrate(prepared, data)
     quantized = convert(prepared)
     files = export(quantized, out)
-    click.echo(f"{files.onnx}\n{files.encodings}")
+    model_file = files.onnx.with_suffix(".pt")
+    write_atomically(model_file, lambda temporary: torch.save(quantized, temporary))
+    click.echo(f"{files.onnx}\n{files.encodings}\n{model_file}")
     click.echo(str(verify(quantized, files, data)))
     for site in report(quantized).floats.values():
         click.echo(f"float: {site.op} at '{site.layer or site.node}': {site.reason}")
@@ -94,7 +96,7 @@ def run(model: str, target: str, pipeline: str | None, print_after: tuple[str, .
         if step.name in print_after:
             click.echo(f"# after {step.name}\n{graph_text(graph)}")
 
-    gm = capture(_load_model(model))
+    gm = capture(load_model(model))
     steps.run(gm, Report(), print_graph)
     click.echo(f"# after all of: {steps}\n{graph_text(gm)}", nl=False)
 
@@ -135,37 +137,3 @@ def _print_table(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> N
 
 def _first_line(step: type[Pass]) -> str:
     return (step.__doc__ or "").strip().splitlines()[0]
-
-
-def _load_model(path: str) -> nn.Module:
-    module_name, _, attribute = path.partition(":")
-    try:
-        found: Any = getattr(importlib.import_module(module_name), attribute)
-    except Exception as error:  # whatever importing the user's module raises
-        raise ModelTypeError(f"There is no '{path}': {error}.", remedy="Write module:name.") from error
-    if not isinstance(found, nn.Module) and callable(found):
-        try:
-            found = found()
-        except Exception as error:  # whatever the user's function raises
-            what = f"'{path}' does not give a model: {type(error).__name__}: {error}."
-            raise ModelTypeError(
-                what, remedy="Name an nn.Module or what makes one without arguments."
-            ) from error
-    if not isinstance(found, nn.Module):
-        raise ModelTypeError(
-            f"'{path}' is a {type(found).__name__}.", remedy="Name an nn.Module or what makes one."
-        )
-    return found
-
-
-def _load_batches(path: Path, size: int) -> list[dict[str, torch.Tensor]]:
-    try:
-        with np.load(path) as arrays:
-            tensors = {name: torch.from_numpy(arrays[name]) for name in arrays.files}
-        rows = max((tensor.shape[0] for tensor in tensors.values()), default=0)
-    except Exception as error:  # numpy and torch have no common error for data they do not read
-        raise BatchError(
-            f"'{path}' does not hold batches: {error}.",
-            remedy="Write it with numpy.savez(path, input=array).",
-        ) from error
-    return [{name: t[start : start + size] for name, t in tensors.items()} for start in range(0, rows, size)]

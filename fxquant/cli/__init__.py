@@ -1,0 +1,9 @@
+"""The command line; the one room that prints."""
+
+from fxquant.cli.commands import main
+from fxquant.cli.runtime_commands import compile_command, verify_command
+
+main.add_command(verify_command)
+main.add_command(compile_command)
+
+__all__ = ["main"]
