@@ -1,0 +1,230 @@
+import itertools
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from fxquant.errors import ExportError
+from fxquant.export.atomic import atomic_files, write_atomically
+from fxquant.export.staging import PREFIX
+from fxquant.runtimes import OnnxRuntime
+
+resource = pytest.importorskip("resource", reason="limits files and kills processes as POSIX does")
+
+ROOT = Path(__file__).parents[2]
+ENDLESS_EXPORT = """
+import itertools, sys, torch, fxquant
+model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2)).eval()
+batches = torch.rand(4, 4), torch.rand(4, 4) * 9
+quantized = [fxquant.quantize(model, [batch], target="onnxruntime").model for batch in batches]
+fxquant.export(quantized[0], sys.argv[1])
+print("ready", flush=True)
+for count in itertools.count(1):
+    fxquant.export(quantized[count % 2], sys.argv[1])
+"""
+
+
+def names_in(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def put(folder, **contents):
+    with atomic_files(folder) as files:
+        for name, text in contents.items():
+            files.path(name).write_text(text, encoding="utf-8")
+
+
+def texts_in(folder):
+    return {path.name: path.read_text(encoding="utf-8") for path in folder.iterdir()}
+
+
+def test_files_are_in_place_after_the_context_and_not_before(tmp_path):
+    with atomic_files(tmp_path / "new" / "folder") as files:
+        files.path("one").write_text("1", encoding="utf-8")
+        assert not (tmp_path / "new" / "folder" / "one").exists()
+        files.path("two").write_text("2", encoding="utf-8")
+    assert texts_in(tmp_path / "new" / "folder") == {"one": "1", "two": "2"}
+
+
+def test_file_has_the_permissions_of_any_new_file(tmp_path):
+    (tmp_path / "plain").write_text("")
+    write_atomically(tmp_path / "made", lambda path: path.write_text("") and None)
+    assert (tmp_path / "made").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, OSError], ids=lambda error: error.__name__)
+def test_failing_writer_leaves_the_earlier_files(error, tmp_path):
+    put(tmp_path, one="old", two="old")
+
+    def write_one_and_fail():
+        with atomic_files(tmp_path) as files:
+            files.path("one").write_text("new", encoding="utf-8")
+            raise error
+
+    with pytest.raises(ExportError if error is OSError else error):
+        write_one_and_fail()
+    assert texts_in(tmp_path) == {"one": "old", "two": "old"}
+
+
+def test_file_that_was_not_written_is_an_error_and_nothing_changes(tmp_path):
+    put(tmp_path, one="old")
+
+    def write_one_of_two():
+        with atomic_files(tmp_path) as files:
+            files.path("one").write_text("new", encoding="utf-8")
+            files.path("two")
+
+    with pytest.raises(ExportError, match="two' was not written"):
+        write_one_of_two()
+    assert texts_in(tmp_path) == {"one": "old"}
+
+
+@pytest.mark.parametrize("failing", ["one", "two", "three"])
+@pytest.mark.parametrize("has_links", [True, False], ids=["links", "copies"])
+def test_failing_rename_puts_back_every_earlier_file(failing, has_links, tmp_path, monkeypatch):
+    put(tmp_path, one="old", three="old")
+    replace = Path.replace
+
+    def failing_once(path, target):
+        if Path(target) == tmp_path / failing and path.parent.name.startswith(PREFIX):
+            raise OSError(28, "No space left on device")
+        return replace(path, target)
+
+    monkeypatch.setattr(Path, "replace", failing_once)
+    if not has_links:
+        monkeypatch.setattr(os, "link", lambda *_: (_ for _ in ()).throw(OSError("no links")))
+    with pytest.raises(ExportError, match="No space left on device"):
+        put(tmp_path, one="new", two="new", three="new")
+    assert texts_in(tmp_path) == {"one": "old", "three": "old"}
+
+
+def test_folder_in_the_place_of_a_file_is_an_error_and_nothing_changes(tmp_path):
+    put(tmp_path, one="old")
+    (tmp_path / "two").mkdir()
+    with pytest.raises(ExportError, match="Cannot write into"):
+        put(tmp_path, one="new", two="new")
+    assert (tmp_path / "one").read_text(encoding="utf-8") == "old"
+    assert names_in(tmp_path) == ["one", "two"]
+
+
+def test_name_by_contents_follows_the_contents_and_old_ones_are_removed(tmp_path):
+    names = []
+    for text in ("a", "b", "b"):
+        with atomic_files(tmp_path) as files:
+            files.path("model.onnx.data").write_text(text, encoding="utf-8")
+            names.append(files.name_by_contents("model.onnx.data"))
+            files.path("model.onnx").write_text(names[-1], encoding="utf-8")
+        assert names_in(tmp_path) == sorted(["model.onnx", names[-1]])
+    assert names[0] != names[1] == names[2]
+    assert names[0] == "model.onnx.ca978112ca1bbdca.data"  # sha256 of "a"
+
+
+def test_failure_keeps_the_data_that_the_earlier_file_names(tmp_path):
+    with atomic_files(tmp_path) as files:
+        files.path("model.onnx.data").write_text("old", encoding="utf-8")
+        old = files.name_by_contents("model.onnx.data")
+
+    def write_new_data_and_no_model():
+        with atomic_files(tmp_path) as files:
+            files.path("model.onnx.data").write_text("new", encoding="utf-8")
+            files.name_by_contents("model.onnx.data")
+            files.path("model.onnx")
+
+    with pytest.raises(ExportError, match="was not written"):
+        write_new_data_and_no_model()
+    assert names_in(tmp_path) == [old]
+
+
+def test_retired_files_go_and_others_of_like_names_stay(tmp_path):
+    kept = ["model.onnx.data", "model.onnx.0123.data", "other.onnx.0123456789abcdef.data"]
+    for name in ["model.onnx.0123456789abcdef.data", *kept]:
+        (tmp_path / name).write_text("")
+    with atomic_files(tmp_path) as files:
+        files.retire("model.onnx.data")
+    assert names_in(tmp_path) == sorted(kept)
+
+
+def test_staging_folder_of_a_living_writer_is_left_alone(tmp_path):
+    with atomic_files(tmp_path) as files:
+        files.path("one").write_text("1", encoding="utf-8")
+        put(tmp_path, two="2")
+    assert texts_in(tmp_path) == {"one": "1", "two": "2"}
+
+
+def test_staging_folder_of_a_killed_writer_is_removed_by_the_next(tmp_path):
+    (tmp_path / f"{PREFIX}abandoned").mkdir()
+    (tmp_path / f"{PREFIX}abandoned" / "half").write_text("")
+    put(tmp_path, one="1")
+    assert names_in(tmp_path) == ["one"]
+
+
+def test_disk_quota_leaves_the_earlier_files(tmp_path):
+    put(tmp_path, one="old", two="old")
+
+    def write_too_much():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+        with pytest.raises(ExportError, match="File too large"):
+            put(tmp_path, one="new", two="x" * 10_000)
+
+    assert in_a_fork(write_too_much) == 0
+    assert texts_in(tmp_path) == {"one": "old", "two": "old"}
+
+
+@pytest.mark.slow
+def test_writer_killed_at_any_moment_leaves_files_that_fit_each_other(tmp_path):
+    def write_forever():
+        for count in itertools.count():
+            with atomic_files(tmp_path) as files:
+                files.path("model.data").write_text(f"{count} " * 50_000, encoding="utf-8")
+                name = files.name_by_contents("model.data")
+                files.path("model").write_text(json.dumps({"data": name, "count": count}), encoding="utf-8")
+
+    generator, seen = random.Random(0), set()
+    for _ in range(150):
+        in_a_fork(write_forever, kill_after=generator.uniform(0.0, 0.02))
+        if (tmp_path / "model").exists():
+            model = json.loads((tmp_path / "model").read_text(encoding="utf-8"))
+            data = (tmp_path / model["data"]).read_text(encoding="utf-8")
+            assert data == f"{model['count']} " * 50_000
+            seen.add(model["count"])
+    assert len(seen) > 1  # writers came to different points
+    put(tmp_path, other="")
+    assert not any(name.startswith(PREFIX) for name in names_in(tmp_path))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(4))
+def test_export_killed_at_any_moment_leaves_a_model_that_runs(seed, tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, "-c", ENDLESS_EXPORT, str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "ready\n"
+    time.sleep(random.Random(seed).uniform(0.0, 3.0))
+    process.kill()
+    process.communicate()
+    session = OnnxRuntime(tmp_path / "model.onnx")
+    outputs = session.run({session.inputs[0]: torch.rand(3, 4).numpy()})
+    assert outputs[session.outputs[0]].shape == (3, 2)
+    assert json.loads((tmp_path / "model.encodings").read_text(encoding="utf-8"))["version"] == "1.0.0"
+
+
+def in_a_fork(do, kill_after=None):
+    """Run a function in a copy of this process; return its exit status, minus the signal that ended it."""
+    child = os.fork()
+    if child == 0:
+        try:
+            do()
+        except BaseException:
+            os._exit(1)
+        os._exit(0)
+    if kill_after is not None:
+        time.sleep(kill_after)
+        os.kill(child, signal.SIGKILL)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
