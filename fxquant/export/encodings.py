@@ -5,7 +5,7 @@ digits as it takes to read the same float32 back.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version as version_of
 from typing import Any
 
@@ -28,7 +28,7 @@ _Found = tuple[EncodingSite, EncodingBase]
 def encodings_json(
     gm: fx.GraphModule,
     version: str = DEFAULT_VERSION,
-    quant_scheme: str = "min_max",
+    quantizer_args: Mapping[str, Any] | None = None,
     excluded_layers: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Return activation and parameter encodings as the JSON document of a format.
@@ -40,7 +40,8 @@ def encodings_json(
     Args:
         gm: A quantized model, or a prepared one whose quantizers all have a range.
         version: One of ``VERSIONS``.
-        quant_scheme: How ranges were found, by AIMET's names; versions before 2 say it.
+        quantizer_args: What a simulation's quantizers are by default, in versions before 2; by default what
+            most of the encodings have in common.
         excluded_layers: Layers that were left in float; versions before 2 list them.
 
     Raises:
@@ -58,10 +59,11 @@ def encodings_json(
         "param_encodings": [(site, encoding) for site, encoding in found if site.is_parameter],
     }
     kinds = {section: _entries(part, version) for section, part in sections.items()}
+    common = _arguments(found) if quantizer_args is None else dict(quantizer_args)
     return (
         head
         | (kinds if version == VERSIONS[0] else {section: _named(part) for section, part in kinds.items()})
-        | {"excluded_layers": list(excluded_layers), "quantizer_args": _arguments(found, quant_scheme)}
+        | {"excluded_layers": list(excluded_layers), "quantizer_args": common}
     )
 
 
@@ -102,13 +104,13 @@ def _named(entries: dict[str, Entry]) -> list[Entry]:
     return [{"name": name} | entry for name, entry in entries.items()]
 
 
-def _arguments(found: list[_Found], quant_scheme: str) -> dict[str, Any]:
+def _arguments(found: list[_Found]) -> dict[str, Any]:
     """Return what most encodings have in common, as AIMET lists the defaults of a simulation."""
     parameters = [encoding for site, encoding in found if site.is_parameter]
     activations = [encoding for site, encoding in found if not site.is_parameter]
     symmetries = [bool(getattr(encoding, "symmetry", True)) for encoding in parameters]
     return {
-        "quant_scheme": quant_scheme,
+        "quant_scheme": "min_max",  # how calibrate finds ranges
         "param_bitwidth": _most_common([_bits(encoding) for encoding in parameters], 8),
         "activation_bitwidth": _most_common([_bits(encoding) for encoding in activations], 8),
         "dtype": _most_common(["float" if e.mapping == "float" else "int" for e in parameters], "int"),

@@ -44,6 +44,14 @@ def complaint(entry: object, version: str) -> str | None:
     return _about_onnx_attributes(entry, version)
 
 
+def range_complaint(entry: object) -> str | None:
+    """Return what is wrong with one scale of version 0.6.1; fields of other names are passed over."""
+    if not isinstance(entry, Mapping):
+        return f"it is {_shown(entry)}, not an object of fields"
+    form = FLOAT_RANGE if entry.get("dtype") == "float" else RANGE
+    return _about_fields({name: entry[name] for name in entry if name in form}, form)
+
+
 def _about_ranges(entries: object) -> str | None:
     if not isinstance(entries, list) or not entries or not all(isinstance(e, Mapping) for e in entries):
         return f"it is {_shown(entries)}, not a list of objects"

@@ -20,7 +20,7 @@ from fxquant.nn import compute_encodings as compute_module_encodings
 from fxquant.quantization import QuantizerBase
 from fxquant.quantization.encoding_analyzer import PercentileEncodingAnalyzer
 from fxquant.quantsim.config import load_config
-from fxquant.quantsim.encodings_file import load_into, sim_encodings
+from fxquant.quantsim.encodings_file import load_into, quantizer_args, sim_encodings
 from fxquant.quantsim.placement import Defaults, QuantizationDataType, place_quantizers
 from fxquant.quantsim.schemes import QuantScheme, analyzer_of, scheme_of
 from fxquant.quantsim.sim_export import export_sim, put_pickle
@@ -50,7 +50,7 @@ class QuantizationSimModel:
 
     Attributes:
         model: The simulation, an fx.GraphModule of quantized modules.
-        quant_scheme: How ranges are found.
+        quant_args: What quantizers are by default, as encodings files say it.
         excluded_layers: Names of the layers that ``exclude_layers_from_quantization`` was given.
 
     Raises:
@@ -94,7 +94,7 @@ class QuantizationSimModel:
             share_parameters(gm, model)
         place_quantizers(gm, config, defaults)
         self.model = gm
-        self.quant_scheme = scheme_of(quant_scheme)
+        self.quant_args = quantizer_args(scheme_of(quant_scheme), config, defaults)
         self.excluded_layers: list[str] = []
 
     def compute_encodings(
