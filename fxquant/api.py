@@ -130,7 +130,8 @@ def load_encodings(
         path: An encodings file of version 0.6.1, 1.0.0, 2.0.0 or 2.1.0, by tensor, as ``export`` writes it.
         strict: Whether an entry for a tensor that has no quantizer is an error; otherwise it is passed over.
         partial: Whether quantizers without an entry stay as they are; otherwise they are an error.
-        allow_overwrite: Whether a later ``calibrate`` may change the ranges that were loaded.
+        allow_overwrite: Whether a later ``calibrate`` may change the ranges that were loaded. Those that an
+            op has by itself, such as that of a softmax, it never does.
 
     Raises:
         ModelTypeError: If it is not a prepared model.

@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import fx
 
-from fxquant.errors import unknown_option
+from fxquant.errors import NotCalibratedError, unknown_option
 from fxquant.export.encoding_sites import EncodingSite, encoding_sites
 from fxquant.quantization import AffineEncoding, EncodingBase
 
@@ -46,6 +46,7 @@ def encodings_json(
 
     Raises:
         OptionError: If there is no such format.
+        NotCalibratedError: If a quantizer has no range.
         QuantizerError: If an encoding cannot be said in it.
     """
     check_version(version)
@@ -89,7 +90,11 @@ def _encodings(gm: fx.GraphModule) -> list[_Found]:
     found = []
     for site in encoding_sites(gm):
         encoding = site.quantizer.get_encodings()
-        assert encoding is not None
+        if encoding is None:
+            raise NotCalibratedError(
+                f"The quantizer of tensor '{site.name}' has no range.",
+                remedy="Call fxquant.calibrate(prepared, batches) first.",
+            )
         found.append((site, encoding))
     return found
 

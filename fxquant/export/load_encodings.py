@@ -41,7 +41,7 @@ def load_into(
         path: An encodings file of any version.
         strict: Whether an entry without a quantizer is an error.
         partial: Whether quantizers without an entry stay as they are; if not, they are an error.
-        allow_overwrite: Whether a later calibration may change the ranges.
+        allow_overwrite: Whether a later calibration may change the ranges, as far as it may before.
 
     Raises:
         EncodingsError: If the file cannot be read, or does not fit the model; names the file and the tensor.
@@ -60,7 +60,8 @@ def load_into(
     found = _numbers_by_quantizer(file, by_name)
     for quantizer, numbers in found.items():
         set_exactly(quantizer, *numbers)
-        quantizer.allow_overwrite(allow_overwrite)
+        if not allow_overwrite:
+            quantizer.allow_overwrite(False)
 
 
 def _numbers_by_quantizer(

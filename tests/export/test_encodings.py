@@ -5,10 +5,12 @@ import torch
 from torch import nn
 
 import fxquant
-from fxquant.errors import OptionError
-from fxquant.export.encodings import VERSIONS, encodings_json
+from fxquant.errors import NotCalibratedError, OptionError
+from fxquant.export import VERSIONS, encodings_json, read_encodings
 from fxquant.quantsim import QuantizationSimModel, config_utils
 from fxquant.quantsim.sim_export import prepared_graph
+from tests.networks import UNet
+from tests.quantsim.models import tensors_of
 
 ACTIVATIONS = ["input", "0"]
 
@@ -203,6 +205,21 @@ def test_version_2_1_0_quantizes_the_scales_of_groups():
 def test_version_2_0_0_leaves_16_bit_floats_out():
     document, _ = documents(in_float, "2.0.0")
     assert [entry["name"] for entry in document["encodings"]] == ["0.weight"]
+
+
+def test_model_without_ranges_has_no_encodings():
+    with pytest.raises(NotCalibratedError, match="tensor 'input' has no range"):
+        encodings_json(fxquant.prepare(nn.Sequential(nn.Conv2d(8, 4, 3)), target="onnxruntime"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("version", VERSIONS)
+def test_every_name_is_that_of_a_tensor_in_the_file(version, tmp_path):
+    model = fxquant.quantize(UNet().eval(), [torch.rand(2, 3, 16, 16)], target="onnxruntime").model
+    files = fxquant.export(model, tmp_path, encodings_version=version)
+    names = set(read_encodings(files.encodings).entries)
+    assert names >= {"x", "down1.weight", "down2"}
+    assert names - tensors_of(files.onnx) == set()
 
 
 def test_unknown_version_is_refused():

@@ -159,6 +159,17 @@ def test_later_calibration_changes_what_may_be_overwritten(small, tmp_path):
         assert (encodings_json(fresh) == before) is not allowed
 
 
+def test_range_that_an_op_has_by_itself_stays_fixed(tmp_path):
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Softmax(dim=1), nn.Conv2d(4, 2, 1)).eval()
+    prepared, fresh = (fxquant.prepare(model, target="onnxruntime") for _ in range(2))
+    fxquant.calibrate(prepared, IMAGES)
+    fxquant.load_encodings(fresh, documents.written(prepared, tmp_path / "file"))
+    fxquant.calibrate(fresh, IMAGES)
+    fixed = [q for q in fresh.modules() if isinstance(q, QuantizeDequantize) and not q.is_overwrite_allowed()]
+    assert len(fixed) == 1
+    assert entry_of(encodings_json(fresh), "1") == entry_of(encodings_json(prepared), "1")
+
+
 def test_file_without_a_tensor_of_the_model_is_refused_unless_partial(small, tmp_path):
     model, prepared = small
     path = documents.written(prepared, tmp_path / "file")
