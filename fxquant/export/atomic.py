@@ -34,6 +34,7 @@ class AtomicFiles:
     def __init__(self, folder: Path, staging: Path) -> None:
         self._folder, self._staging = folder, staging
         self._names: list[str] = []
+        self._named_by_contents: set[str] = set()
         self._retired: list[re.Pattern[str]] = []
 
     def path(self, name: str) -> Path:
@@ -61,6 +62,7 @@ class AtomicFiles:
         named = f"{path.stem}.{digest.hexdigest()[:_DIGITS]}{path.suffix}"
         (self._staging / name).replace(self._staging / named)
         self._names[self._names.index(name)] = named
+        self._named_by_contents.add(named)
         return named
 
     def retire(self, name: str) -> None:
@@ -81,13 +83,16 @@ class AtomicFiles:
                 raise ExportError(f"'{self._folder / name}' was not written.")
             _flush(self._staging / name, os.O_RDWR)
         (self._staging / _REPLACED).mkdir()
+        for name in self._names:
+            self._keep(name)
         begun: list[str] = []
         try:
             for name in self._names:
-                self._keep(name)
                 begun.append(name)
                 (self._staging / name).replace(self._folder / name)
-                _flush_folder(self._folder)
+                if name in self._named_by_contents:
+                    _flush_folder(self._folder)  # on disk before what names it
+            _flush_folder(self._folder)
         except BaseException:
             for name in reversed(begun):
                 self._put_back(name)

@@ -49,7 +49,8 @@ def load_into(
     file = read_encodings(path)
     sites = list(encoding_sites(gm))
     by_name = {site.name: site for site in sites if site.name in file.entries}
-    unknown = file.entries.keys() - by_name.keys() - float_biases(gm)
+    derived = {name for name in file.entries.keys() & float_biases(gm) if _is_int32(file.entries[name])}
+    unknown = file.entries.keys() - by_name.keys() - derived
     if unknown and strict:
         remedy = "Load a file that was written from this model, or pass strict=False to pass over them."
         raise _wrong(file, f"the model quantizes no tensor {_listed(unknown)}", remedy)
@@ -124,9 +125,8 @@ def _on_grid_of(
         raise _misfit(file, site, f"its grid is shifted by {encoding.zero_point_shift}")
     _check_layout(file, site, own)
     lowest, _ = integer_grid(own.storage_bits, own.qmin < 0)
-    return encoding.scale.reshape(quantizer.shape), (encoding.offset + (encoding.qmin - lowest)).reshape(
-        quantizer.shape
-    )
+    offset = encoding.offset + (encoding.qmin - lowest)
+    return encoding.scale.reshape(quantizer.shape), offset.reshape(quantizer.shape)
 
 
 def _check_layout(file: EncodingsFile, site: EncodingSite, own: AffineEncoding) -> None:
@@ -161,6 +161,10 @@ def _scales(entry: Any) -> Any:
 def _is_float(entry: Any) -> bool:
     first = entry[0] if isinstance(entry, list) else entry
     return str(first.get("dtype", first.get("output_dtype"))).lower().startswith("float")
+
+
+def _is_int32(entry: Any) -> bool:
+    return not isinstance(entry, list) and entry.get("output_dtype") == "int32"
 
 
 def _has_entry(site: EncodingSite, file: EncodingsFile) -> bool:

@@ -8,6 +8,8 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
+import onnx
 import pytest
 import torch
 
@@ -86,18 +88,23 @@ def test_file_that_was_not_written_is_an_error_and_nothing_changes(tmp_path):
     assert texts_in(tmp_path) == {"one": "old"}
 
 
+def failing_at(place):
+    """Return a Path.replace that fails when a new file is moved to a place."""
+    replace = Path.replace
+
+    def replace_or_fail(path, target):
+        if Path(target) == place and path.parent.name.startswith(PREFIX):
+            raise OSError(28, "No space left on device")
+        return replace(path, target)
+
+    return replace_or_fail
+
+
 @pytest.mark.parametrize("failing", ["one", "two", "three"])
 @pytest.mark.parametrize("has_links", [True, False], ids=["links", "copies"])
 def test_failing_rename_puts_back_every_earlier_file(failing, has_links, tmp_path, monkeypatch):
     put(tmp_path, one="old", three="old")
-    replace = Path.replace
-
-    def failing_once(path, target):
-        if Path(target) == tmp_path / failing and path.parent.name.startswith(PREFIX):
-            raise OSError(28, "No space left on device")
-        return replace(path, target)
-
-    monkeypatch.setattr(Path, "replace", failing_once)
+    monkeypatch.setattr(Path, "replace", failing_at(tmp_path / failing))
     if not has_links:
         monkeypatch.setattr(os, "link", lambda *_: (_ for _ in ()).throw(OSError("no links")))
     with pytest.raises(ExportError, match="No space left on device"):
@@ -124,6 +131,45 @@ def test_name_by_contents_follows_the_contents_and_old_ones_are_removed(tmp_path
         assert names_in(tmp_path) == sorted(["model.onnx", names[-1]])
     assert names[0] != names[1] == names[2]
     assert names[0] == "model.onnx.ca978112ca1bbdca.data"  # sha256 of "a"
+
+
+def put_onnx(folder, number):
+    """Write a model that adds a constant of a number, in a file of its own, to its input."""
+    value = onnx.numpy_helper.from_array(np.full((100, 4), number, np.float32), "constant")
+    x, y = (onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [100, 4]) for name in "xy")
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Add", ["x", "constant"], ["y"])], "g", [x], [y], [value]
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=9)
+    with atomic_files(folder) as files:
+        data = files.path("model.onnx.data").name  # first: the model names it
+        path = files.path("model.onnx")
+        onnx.save_model(model, path, save_as_external_data=True, location=data, size_threshold=0)
+        named = files.name_by_contents(data)
+        for field in model.graph.initializer[0].external_data:
+            field.value = named if field.key == "location" else field.value
+        onnx.save_model(model, path)
+        onnx.checker.check_model(path, full_check=True)
+    return named
+
+
+def run_onnx(path):
+    session = OnnxRuntime(path)
+    return session.run({session.inputs[0]: np.zeros((100, 4), np.float32)})[session.outputs[0]]
+
+
+def test_model_reads_the_data_that_was_written_with_it(tmp_path, monkeypatch):
+    first = put_onnx(tmp_path, 1.0)
+    assert (run_onnx(tmp_path / "model.onnx") == 1.0).all()
+    monkeypatch.setattr(Path, "replace", failing_at(tmp_path / "model.onnx"))
+    with pytest.raises(ExportError, match="No space left on device"):
+        put_onnx(tmp_path, 2.0)
+    assert (run_onnx(tmp_path / "model.onnx") == 1.0).all()
+    assert names_in(tmp_path) == sorted([first, "model.onnx"])
+    monkeypatch.undo()
+    second = put_onnx(tmp_path, 2.0)
+    assert (run_onnx(tmp_path / "model.onnx") == 2.0).all()
+    assert names_in(tmp_path) == sorted([second, "model.onnx"])
 
 
 def test_failure_keeps_the_data_that_the_earlier_file_names(tmp_path):

@@ -36,12 +36,18 @@ def spoiled(path, change):
 
 
 def quantizing(encoding):
-    """Return a graph that quantizes its input on the grid of an encoding, the range not set."""
+    """Return a graph that quantizes its input, or a constant in blocks, on a grid; the range is not set."""
     graph, root = fx.Graph(), nn.Module()
     root.quantizer = QuantizeDequantize(
-        tuple(encoding.scale.shape), encoding.qmin, encoding.qmax, encoding.symmetry
+        tuple(encoding.scale.shape),
+        encoding.qmin,
+        encoding.qmax,
+        encoding.symmetry,
+        block_size=encoding.block_size,
     )
-    graph.output(graph.call_module("quantizer", (graph.placeholder("x"),)))
+    root.constant = nn.Parameter(torch.zeros(3, 8))
+    source = graph.get_attr("constant") if encoding.block_size else graph.placeholder("x")
+    graph.output(graph.call_module("quantizer", (source,)))
     return fx.GraphModule(root, graph)
 
 
@@ -91,7 +97,7 @@ def test_loaded_encodings_give_the_same_files_to_the_last_bit(target, version, t
 @pytest.mark.slow
 @pytest.mark.parametrize("version", VERSIONS)
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(encoding=encodings(32) | shaped_encodings((3, 1)))
+@given(encoding=encodings(32) | shaped_encodings((3, 1)) | shaped_encodings((3, 2), block_size=(1, 4)))
 def test_any_encoding_comes_back_from_a_file_to_the_last_bit(version, tmp_path, encoding):
     first, second = quantizing(encoding), quantizing(encoding)
     set_exactly(first.quantizer, encoding.scale, encoding.offset)
@@ -191,6 +197,17 @@ def test_file_with_a_tensor_of_another_model_is_refused_unless_not_strict(small,
         fxquant.load_encodings(fresh, path, partial=True)
     fxquant.load_encodings(fresh, path, strict=False, partial=True)
     assert fresh.get_submodule("3").param_quantizers["weight"].is_initialized()
+
+
+def test_int32_bias_is_passed_over_and_another_is_not(small, tmp_path):
+    model, prepared = small
+    path = documents.written(fxquant.convert(prepared), tmp_path / "file", "2.0.0")
+    fresh = fxquant.prepare(model, target="onnxruntime")
+    fxquant.load_encodings(fresh, path)
+    assert encodings_json(fresh) == encodings_json(prepared)
+    spoiled(path, lambda document: entry_of(document, "0.bias").update(output_dtype="int8"))
+    with pytest.raises(EncodingsError, match=r"quantizes no tensor '0\.bias'"):
+        fxquant.load_encodings(fresh, path)
 
 
 MISFITS = {
