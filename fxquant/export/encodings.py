@@ -12,8 +12,10 @@ from typing import Any
 from torch import fx
 
 from fxquant.errors import NotCalibratedError, unknown_option
+from fxquant.export.bias_encodings import bias_encodings
 from fxquant.export.encoding_sites import EncodingSite, encoding_sites
 from fxquant.quantization import AffineEncoding, EncodingBase
+from fxquant.quantization.affine import FrozenDequantize
 
 VERSIONS = ("0.6.1", "1.0.0", "2.0.0", "2.1.0")
 DEFAULT_VERSION = "1.0.0"
@@ -30,6 +32,7 @@ def encodings_json(
     version: str = DEFAULT_VERSION,
     quantizer_args: Mapping[str, Any] | None = None,
     excluded_layers: Sequence[str] = (),
+    int32_biases: bool = False,
 ) -> dict[str, Any]:
     """Return activation and parameter encodings as the JSON document of a format.
 
@@ -43,6 +46,7 @@ def encodings_json(
         quantizer_args: What a simulation's quantizers are by default, in versions before 2; by default what
             most of the encodings have in common.
         excluded_layers: Layers that were left in float; versions before 2 list them.
+        int32_biases: Whether versions from 2 on list the encodings that biases in float are to have, too.
 
     Raises:
         OptionError: If there is no such format.
@@ -53,6 +57,7 @@ def encodings_json(
     found = list(_encodings(gm))
     head = {"producer": {"package": _PACKAGE, "version": version_of(_PACKAGE)}, "version": version}
     if version in _ONE_LIST:
+        found = _with_biases(gm, found) if int32_biases else found
         return head | {"encodings": _named(_entries(found, version))}
     found = [(site, encoding) for site, encoding in found if not site.is_derived]
     sections = {
@@ -97,6 +102,21 @@ def _encodings(gm: fx.GraphModule) -> list[_Found]:
             )
         found.append((site, encoding))
     return found
+
+
+def _with_biases(gm: fx.GraphModule, found: list[_Found]) -> list[_Found]:
+    """Add the encodings that float biases are to have, each after that of its layer's weight."""
+    biases = bias_encodings(gm)
+    more: list[_Found] = []
+    for site, encoding in found:
+        more.append((site, encoding))
+        layer, _, parameter = site.name.rpartition(".")
+        bias = biases.get(f"{layer}.bias") if parameter == "weight" and site.is_parameter else None
+        if bias is not None:
+            quantizer = FrozenDequantize.from_encodings(bias)
+            shape = tuple(bias.scale.shape)
+            more.append((EncodingSite(name=f"{layer}.bias", quantizer=quantizer, shape=shape), bias))
+    return more
 
 
 def _entries(found: list[_Found], version: str) -> dict[str, Any]:

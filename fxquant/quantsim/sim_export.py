@@ -53,7 +53,7 @@ def export_sim(
     prepared, by_module = prepared_graph(sim), sim_encodings(sim)
     version = fxquant.quantsim.encoding_version  # users set it there
     by_tensor = encodings_json(  # before freezing: it forgets groups of blocks
-        prepared, version, sim.quant_args, sim.excluded_layers
+        prepared, version, sim.quant_args, sim.excluded_layers, int32_biases=True
     )
     torch_encodings = f"{prefix}_torch.encodings"
     if export_model:

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 import fxquant
+from fxquant import quantsim
 from fxquant.errors import NotCalibratedError, OptionError
 from fxquant.export import VERSIONS, encodings_json, read_encodings
 from fxquant.quantsim import QuantizationSimModel, config_utils
@@ -205,6 +206,26 @@ def test_version_2_1_0_quantizes_the_scales_of_groups():
 def test_version_2_0_0_leaves_16_bit_floats_out():
     document, _ = documents(in_float, "2.0.0")
     assert [entry["name"] for entry in document["encodings"]] == ["0.weight"]
+
+
+@pytest.mark.parametrize("change", [None, in_blocks, in_groups], ids=["channels", "blocks", "groups"])
+@pytest.mark.parametrize("version", VERSIONS)
+def test_simulation_lists_int32_biases_from_version_2_on(version, change, tmp_path, monkeypatch):
+    x = torch.randn(2, 8, 5, 5)
+    sim = QuantizationSimModel(nn.Sequential(nn.MaxPool2d(2), nn.Conv2d(8, 4, 2)), x)
+    if change is not None:
+        change(sim)
+    sim.compute_encodings(lambda model: model(x))
+    monkeypatch.setattr(quantsim, "encoding_version", version)
+    sim.export(tmp_path, "model", x, export_model=False)
+    entries = read_encodings(tmp_path / "model.encodings").entries
+    assert ("1.bias" in entries) is (version >= "2")
+    if version >= "2":
+        weight = sim.model.get_submodule("1").param_quantizers["weight"].get_encodings()
+        per_channel = weight.per_channel_scale if change is in_groups else weight.scale.amax((1, 2, 3))
+        scales = per_channel.flatten() * entries["input"]["y_scale"]  # which the pool hands on
+        bias = {"name": "1.bias", "output_dtype": "int32", "y_scale": scales.tolist(), "axis": 0}
+        assert entries["1.bias"] == bias
 
 
 def test_model_without_ranges_has_no_encodings():
