@@ -219,28 +219,33 @@ def test_disk_quota_leaves_the_earlier_files(tmp_path):
         with pytest.raises(ExportError, match="File too large"):
             put(tmp_path, one="new", two="x" * 10_000)
 
-    assert in_a_fork(write_too_much) == 0
+    assert exit_code(forked(write_too_much)) == 0
     assert texts_in(tmp_path) == {"one": "old", "two": "old"}
 
 
 @pytest.mark.slow
 def test_writer_killed_at_any_moment_leaves_files_that_fit_each_other(tmp_path):
-    def write_forever():
+    def write_forever(has_written):
         for count in itertools.count():
             with atomic_files(tmp_path) as files:
-                files.path("model.data").write_text(f"{count} " * 50_000, encoding="utf-8")
+                files.path("model.data").write_text(f"{count} " * 20_000, encoding="utf-8")
                 name = files.name_by_contents("model.data")
                 files.path("model").write_text(json.dumps({"data": name, "count": count}), encoding="utf-8")
+            os.write(has_written, b"1")
 
-    generator, seen = random.Random(0), set()
-    for _ in range(150):
-        in_a_fork(write_forever, kill_after=generator.uniform(0.0, 0.02))
-        if (tmp_path / "model").exists():
-            model = json.loads((tmp_path / "model").read_text(encoding="utf-8"))
-            data = (tmp_path / model["data"]).read_text(encoding="utf-8")
-            assert data == f"{model['count']} " * 50_000
-            seen.add(model["count"])
-    assert len(seen) > 1  # writers came to different points
+    generator = random.Random(0)
+    for _ in range(60):
+        written, has_written = os.pipe()
+        child = forked(lambda: write_forever(has_written))  # noqa: B023  # used at once
+        os.read(written, 1)
+        time.sleep(generator.uniform(0.0, 0.02))
+        os.kill(child, signal.SIGKILL)
+        assert exit_code(child) == -signal.SIGKILL
+        os.close(written)
+        os.close(has_written)
+        model = json.loads((tmp_path / "model").read_text(encoding="utf-8"))
+        data = (tmp_path / model["data"]).read_text(encoding="utf-8")
+        assert data == f"{model['count']} " * 20_000
     put(tmp_path, other="")
     assert not any(name.startswith(PREFIX) for name in names_in(tmp_path))
 
@@ -261,8 +266,8 @@ def test_export_killed_at_any_moment_leaves_a_model_that_runs(seed, tmp_path):
     assert json.loads((tmp_path / "model.encodings").read_text(encoding="utf-8"))["version"] == "1.0.0"
 
 
-def in_a_fork(do, kill_after=None):
-    """Run a function in a copy of this process; return its exit status, minus the signal that ended it."""
+def forked(do):
+    """Run a function in a copy of this process; return the process's number."""
     child = os.fork()
     if child == 0:
         try:
@@ -270,7 +275,9 @@ def in_a_fork(do, kill_after=None):
         except BaseException:
             os._exit(1)
         os._exit(0)
-    if kill_after is not None:
-        time.sleep(kill_after)
-        os.kill(child, signal.SIGKILL)
+    return child
+
+
+def exit_code(child):
+    """Wait for a process; return its exit status, or minus the signal that ended it."""
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
