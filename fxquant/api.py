@@ -20,7 +20,7 @@ from fxquant.calibration import (
     without_label,
 )
 from fxquant.errors import ModelTypeError, NotCalibratedError, OptionError, unknown_option
-from fxquant.export import ExportedFiles, export_files
+from fxquant.export import DEFAULT_VERSION, ExportedFiles, encodings_json, export_files, load_into
 from fxquant.graph import (
     ModelRecord,
     Report,
@@ -113,6 +113,35 @@ def calibrate(prepared: fx.GraphModule, batches: object, method: str | None = No
     calibrate_graph(prepared, batches)
 
 
+def load_encodings(
+    prepared: fx.GraphModule,
+    path: str | Path,
+    strict: bool = True,
+    partial: bool = False,
+    allow_overwrite: bool = True,
+) -> None:
+    """Give the quantizers of a prepared model the encodings of a file, in place and to the last bit.
+
+    It stands where ``calibrate`` stands: what is converted and exported then has the encodings of the file.
+    An error leaves the model as it was.
+
+    Args:
+        prepared: What ``prepare`` returned.
+        path: An encodings file of version 0.6.1, 1.0.0, 2.0.0 or 2.1.0, by tensor, as ``export`` writes it.
+        strict: Whether an entry for a tensor that has no quantizer is an error; otherwise it is passed over.
+        partial: Whether quantizers without an entry stay as they are; otherwise they are an error.
+        allow_overwrite: Whether a later ``calibrate`` may change the ranges that were loaded. Those that an
+            op has by itself, such as that of a softmax, it never does.
+
+    Raises:
+        ModelTypeError: If it is not a prepared model.
+        EncodingsError: If the file cannot be read, is not sound, or does not fit the model; names the file
+            and the tensor.
+    """
+    get_record(prepared, Stage.PREPARED)
+    load_into(prepared, Path(path), strict, partial, allow_overwrite)
+
+
 def convert(prepared: fx.GraphModule) -> fx.GraphModule:
     """Return the quantized model: encodings fixed, weights as integers; its forward is the simulation.
 
@@ -139,25 +168,32 @@ def convert(prepared: fx.GraphModule) -> fx.GraphModule:
     return gm
 
 
-def export(quantized: fx.GraphModule, path: str | Path, example_inputs: object = None) -> ExportedFiles:
-    """Write a quantized model as QDQ ONNX and its encodings as JSON, each whole or not at all.
+def export(
+    quantized: fx.GraphModule,
+    path: str | Path,
+    example_inputs: object = None,
+    encodings_version: str = DEFAULT_VERSION,
+) -> ExportedFiles:
+    """Write a quantized model as QDQ ONNX and its encodings as JSON, both whole or neither.
 
     Args:
         quantized: What ``convert`` returned.
         path: A folder, for model.onnx and model.encodings in it, or a file name ending in ".onnx".
         example_inputs: Inputs to trace with; None for the first calibration batch. Their first dimension
             becomes dynamic in the file.
+        encodings_version: Format of the encodings: "0.6.1", "1.0.0", "2.0.0" or "2.1.0".
 
     Returns:
         The paths written: ``files.onnx`` and ``files.encodings``.
 
     Raises:
         ModelTypeError: If it is not a quantized model.
+        OptionError: If there is no such format of encodings.
         ExportError: If there are no inputs to trace with, or the model cannot be written.
     """
     record = get_record(quantized, Stage.QUANTIZED)
     example = record.example if example_inputs is None else Signature(quantized).call(example_inputs)
-    return export_files(quantized, Path(path), example)
+    return export_files(quantized, Path(path), example, encodings_json(quantized, encodings_version))
 
 
 def report(model: fx.GraphModule) -> Report:

@@ -32,6 +32,25 @@ def test_quantize_writes_files_and_prints_parity(batches, tmp_path):
     assert saved(digits.split().test_images[:2]).shape == (2, 10)
 
 
+@pytest.mark.slow
+def test_quantize_takes_ranges_from_an_encodings_file(batches, tmp_path):
+    where = ("quantize", MODEL, batches, "--target", "onnxruntime", "--encodings-version", "2.0.0", "--out")
+    first = invoke(*where, tmp_path / "1")
+    assert first.exit_code == 0, first.output
+    second = invoke(*where, tmp_path / "2", "--encodings", tmp_path / "1" / "model.encodings")
+    assert second.exit_code == 0, second.output
+    files = [(tmp_path / folder / "model.encodings").read_bytes() for folder in ("1", "2")]
+    assert files[0] == files[1]
+
+
+def test_encodings_file_that_does_not_fit_is_one_line(batches, tmp_path):
+    (tmp_path / "file").write_text("{}")
+    result = invoke("quantize", MODEL, batches, "--encodings", tmp_path / "file")
+    assert result.exit_code == 1
+    assert "cannot be used: its version is None" in result.output
+    assert "Traceback" not in result.output
+
+
 def test_run_prints_the_graph_after_a_pass():
     result = invoke("run", MODEL, "--print-after", "fold-batch-norm")
     assert result.exit_code == 0, result.output

@@ -18,6 +18,7 @@ BUILT_INS = {
     "NonFiniteError": ValueError,
     "NotCalibratedError": RuntimeError,
     "QuantizerError": RuntimeError,
+    "EncodingsError": ValueError,
     "ExportError": RuntimeError,
     "RefusalError": RuntimeError,
     "MissingExtraError": ImportError,

@@ -13,10 +13,11 @@ from rich.logging import RichHandler
 from rich.table import Table
 from torch import fx
 
-from fxquant.api import calibrate, convert, export, prepare, report, verify
+from fxquant.api import calibrate, convert, export, load_encodings, prepare, report, verify
 from fxquant.calibration import without_label
 from fxquant.cli.loading import load_batches, load_model
 from fxquant.errors import FxQuantError, unknown_option
+from fxquant.export import DEFAULT_VERSION, VERSIONS
 from fxquant.export.atomic import write_atomically
 from fxquant.graph import Report, capture, graph_text
 from fxquant.ops import TABLE
@@ -63,14 +64,37 @@ def main(verbose: int) -> None:
     show_default=True,
     help="Rows of each array in one batch.",
 )
-def quantize(model: str, batches: Path, target: str, out: Path, batch_size: int) -> None:
+@click.option(
+    "--encodings",
+    type=click.Path(path_type=Path),
+    help="Take all ranges from this encodings file; BATCHES then only verify.",
+)
+@click.option(
+    "--encodings-version",
+    default=DEFAULT_VERSION,
+    type=click.Choice(VERSIONS),
+    show_default=True,
+    help="Format of the encodings written.",
+)
+def quantize(
+    model: str,
+    batches: Path,
+    target: str,
+    out: Path,
+    batch_size: int,
+    encodings: Path | None,
+    encodings_version: str,
+) -> None:
     """Quantize MODEL on BATCHES, an .npz file with one array per input; write and verify the files."""
     data = load_batches(batches, batch_size)
     loaded = load_model(model)
     prepared = prepare(loaded, without_label(loaded, data[0]) if data else None, target=target)
-    calibrate(prepared, data)
+    if encodings is None:
+        calibrate(prepared, data)
+    else:
+        load_encodings(prepared, encodings)
     quantized = convert(prepared)
-    files = export(quantized, out)
+    files = export(quantized, out, encodings_version=encodings_version)
     model_file = files.onnx.with_suffix(".pt")
     write_atomically(model_file, lambda temporary: torch.save(quantized, temporary))
     click.echo(f"{files.onnx}\n{files.encodings}\n{model_file}")

@@ -1,6 +1,7 @@
 """export_files: write the ONNX file and the encodings JSON, and read them back."""
 
 import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,9 @@ import onnx_ir as ir
 from torch import fx
 
 from fxquant.errors import ExportError
-from fxquant.export.atomic import write_atomically
+from fxquant.export.atomic import atomic_files, write_atomically
 from fxquant.export.encodings import encodings_json
-from fxquant.export.onnx_file import PRODUCER, to_onnx
+from fxquant.export.onnx_file import to_onnx
 from fxquant.graph import Example, Stage, get_record
 
 
@@ -30,15 +31,20 @@ class ExportedFiles:
 
 
 def export_files(
-    gm: fx.GraphModule, path: Path, example: Example | None, encodings: dict[str, Any] | None = None
+    gm: fx.GraphModule,
+    path: Path,
+    example: Example | None,
+    encodings: dict[str, Any] | None = None,
+    beside: Mapping[str, Callable[[Path], None]] | None = None,
 ) -> ExportedFiles:
-    """Write a quantized model's ONNX file and encodings.
+    """Write a quantized model's ONNX file and encodings, both or none.
 
     Args:
         gm: The quantized model.
         path: A folder, or a file name ending in ".onnx".
         example: A call to trace; None if none is known.
         encodings: Document to write; by default the encodings of gm in version 1.0.0.
+        beside: More files to write with them: by name, what writes one at a path.
 
     Raises:
         ExportError: If there is nothing to trace with, or the file cannot be made, written or read back.
@@ -47,10 +53,13 @@ def export_files(
         raise ExportError("There are no inputs to trace the model with.", remedy="Pass example_inputs.")
     target = path if path.suffix == ".onnx" else path / "model.onnx"
     files = ExportedFiles(onnx=target, encodings=target.with_suffix(".encodings"))
-    document = encodings_json(gm, PRODUCER) if encodings is None else encodings
+    document = encodings_json(gm) if encodings is None else encodings
     model = to_onnx(gm, example, get_record(gm, Stage.QUANTIZED))
-    write_atomically(files.onnx, lambda temporary: _write_onnx(model, temporary))
-    write_json(document, files.encodings)
+    with atomic_files(target.parent) as written:
+        _write_onnx(model, written.path(files.onnx.name))
+        put_json(document, written.path(files.encodings.name))
+        for name, write in (beside or {}).items():
+            write(written.path(name))
     return files
 
 
@@ -60,7 +69,18 @@ def write_json(document: dict[str, Any], path: Path) -> None:
     Raises:
         ExportError: If it cannot be written.
     """
-    write_atomically(path, lambda temporary: _write_json(document, temporary))
+    write_atomically(path, lambda temporary: put_json(document, temporary))
+
+
+def put_json(document: dict[str, Any], path: Path) -> None:
+    """Write a document, and read it back.
+
+    Raises:
+        ExportError: If it reads back as something else.
+    """
+    path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    if json.loads(path.read_text(encoding="utf-8")) != document:
+        raise ExportError(f"'{path.name}' does not read back as it was written.")
 
 
 def _write_onnx(model: ir.Model, path: Path) -> None:
@@ -74,9 +94,3 @@ def _write_onnx(model: ir.Model, path: Path) -> None:
         onnx.checker.check_model(str(path), full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise ExportError(f"The exported model is not valid ONNX: {error}") from error
-
-
-def _write_json(document: dict[str, Any], path: Path) -> None:
-    path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-    if json.loads(path.read_text(encoding="utf-8")) != document:
-        raise ExportError(f"'{path}' does not read back as it was written.")

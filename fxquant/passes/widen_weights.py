@@ -24,6 +24,7 @@ from fxquant.nn import QuantizationMixin
 from fxquant.passes.base import Changes, Pass
 from fxquant.quantization import AffineEncoding
 from fxquant.quantization.affine import QuantizeDequantize
+from fxquant.quantization.affine.exact_encoding import set_exactly
 
 _LARGEST = 2**31 - 1
 
@@ -84,5 +85,5 @@ def _widen(
     factor = torch.where(factor > 1.0, factor * (1.0 + 2.0**-20), factor).to(
         encoding.scale.dtype
     )  # rounds up
-    quantizer.set_range(quantizer.min.detach() * factor, quantizer.max.detach() * factor)
+    set_exactly(quantizer, encoding.scale.detach() * factor, encoding.offset.detach())
     return True

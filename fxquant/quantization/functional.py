@@ -138,6 +138,28 @@ def scale_and_offset(
     return scale, round_straight_through(minimum / scale).clamp(qmin - qmax, 0) - qmin
 
 
+def range_of(
+    scale: torch.Tensor, offset: torch.Tensor, qmin: int, qmax: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the ends of the range from which ``scale_and_offset`` finds a grid, in float32.
+
+    The width w of the range is the float32 number nearest to ``(qmax - qmin) * scale`` that gives the scale
+    when it is divided again; one of its two neighbours does if any number does. With the lower end a whole
+    multiple of the last digit of w, both ends, and w as their difference, are exact. Every scale that came
+    from a range has such a width; one in 250 of all others with 8 bits, one in 7 with 2 bits, has none, and
+    then the scale found is the neighbour of this one.
+    """
+    steps = qmax - qmin
+    nearest = (scale * steps).contiguous()
+    width = nearest
+    for side in (-torch.inf, torch.inf):
+        neighbour = torch.nextafter(nearest, torch.full_like(nearest, side))
+        width = torch.where((width / steps != scale) & (neighbour / steps == scale), neighbour, width)
+    digit = width - torch.nextafter(width, torch.zeros_like(width))
+    minimum = torch.round(scale * (offset + qmin) / digit) * digit
+    return minimum, minimum + width
+
+
 def symmetric_offset(qmin: int, qmax: int) -> float:
     """Return the offset that puts real zero in the middle of a grid: 0 for int8, -128 for uint8."""
     return float(-round((qmin + qmax) / 2))

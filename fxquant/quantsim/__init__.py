@@ -12,7 +12,7 @@ from fxquant.quantsim.sim_model import (
 )
 
 encoding_version = "1.0.0"
-"""Format of the encodings that ``QuantizationSimModel.export`` writes: "0.6.1", "1.0.0" or "2.0.0"."""
+"""Format of the encodings that ``QuantizationSimModel.export`` writes: 0.6.1, 1.0.0, 2.0.0 or 2.1.0."""
 
 __all__ = [
     "CONFIGS",

@@ -4,13 +4,18 @@ The document holds, by name of the module, the encodings of its inputs and outpu
 those of parameters: entries of version 0.6.1.
 """
 
-import json
+import copy
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fxquant.errors import OptionError, QuantizerError
+from fxquant.errors import EncodingsError, QuantizerError
+from fxquant.export.entry_forms import range_complaint
+from fxquant.export.read_encodings import read_document
 from fxquant.nn.module_encodings import import_into
+from fxquant.quantsim.config import SimConfig
+from fxquant.quantsim.placement import Defaults
+from fxquant.quantsim.schemes import QuantScheme
 
 if TYPE_CHECKING:
     from fxquant.quantsim.sim_model import QuantizationSimModel
@@ -44,6 +49,24 @@ def sim_encodings(sim: "QuantizationSimModel") -> dict[str, Any]:
     }
 
 
+def quantizer_args(scheme: QuantScheme, config: SimConfig, defaults: Defaults) -> dict[str, Any]:
+    """Return what the quantizers of a simulation are by default, as encodings files say it.
+
+    Weights count as per channel where those of any op are.
+    """
+    ops = (config.ops, *config.op_types.values())
+    per_channel = any(op.per_channel_quantization for op in ops)
+    symmetric = config.params.is_symmetric
+    return {
+        "quant_scheme": scheme.name,
+        "param_bitwidth": defaults.param_bits,
+        "activation_bitwidth": defaults.output_bits,
+        "dtype": defaults.data_type.name,
+        "is_symmetric": per_channel if symmetric is None else symmetric,
+        "per_channel_quantization": per_channel,
+    }
+
+
 def load_into(
     sim: "QuantizationSimModel",
     encodings: Mapping[str, Any] | str | Path,
@@ -55,17 +78,19 @@ def load_into(
 ) -> None:
     """Set the ranges of a simulation's quantizers; see ``QuantizationSimModel.load_encodings``.
 
+    All of it is tried on copies of the quantizers first: an error leaves the simulation as it was.
+
     Raises:
-        OptionError: If there is no such file, or it holds something else.
+        EncodingsError: If there is no such file, it holds something else, or an entry is not sound.
         QuantizerError: If an encoding has no quantizer and ``strict`` is set.
     """
-    document = _read(encodings)
-    activations: Mapping[str, Any] = document.get("activation_encodings", {})
-    parameters: Mapping[str, Any] = document.get("param_encodings", document if only_parameters else {})
+    path = None if isinstance(encodings, Mapping) else Path(encodings)
+    document = encodings if isinstance(encodings, Mapping) else read_document(Path(encodings))
+    activations: Any = {} if only_parameters else document.get("activation_encodings", {})
+    parameters: Any = document.get("param_encodings", document if only_parameters else {})
+    _check_entries(path, activations, parameters)
     modules = dict(sim.named_qmodules())
-    owners = {name.rpartition(".")[0] for name in parameters} | (
-        set() if only_parameters else activations.keys()
-    )
+    owners = {name.rpartition(".")[0] for name in parameters} | activations.keys()
     unknown = sorted(owners - modules.keys())
     if unknown and strict:
         raise QuantizerError(
@@ -73,28 +98,52 @@ def load_into(
             remedy="Load encodings of this model, or pass strict=False.",
         )
     how = (strict, partial, requires_grad, allow_overwrite)
-    for name, module in modules.items():
-        own = {p: parameters.get(f"{name}.{p}") for p in module.param_quantizers}
-        import_into(module.param_quantizers, f"encoding for parameter of '{name}'", own, *how)
-        if not only_parameters:
+    for held in (copy.deepcopy, _themselves):
+        for name, module in modules.items():
+            own = {p: parameters.get(f"{name}.{p}") for p in module.param_quantizers}
+            import_into(held(module.param_quantizers), f"encoding for parameter of '{name}'", own, *how)
+            if only_parameters:
+                continue
             given = activations.get(name, {})
-            for side, quantizers in (
-                ("input", module.input_quantizers),
-                ("output", module.output_quantizers),
-            ):
-                import_into(quantizers, f"{side} encoding of '{name}' at index", given.get(side, {}), *how)
+            sides = {"input": module.input_quantizers, "output": module.output_quantizers}
+            for side, quantizers in sides.items():
+                what = f"{side} encoding of '{name}' at index"
+                import_into(held(quantizers), what, given.get(side, {}), *how)
 
 
-def _read(encodings: Mapping[str, Any] | str | Path) -> Mapping[str, Any]:
-    if isinstance(encodings, Mapping):
-        return encodings
-    try:
-        document = json.loads(Path(encodings).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise OptionError(f"'{encodings}' cannot be read as encodings: {error}.") from error
-    if not isinstance(document, Mapping):
-        raise OptionError(f"'{encodings}' holds no encodings.")
-    return document
+def _themselves(quantizers: Any) -> Any:
+    return quantizers
+
+
+def _check_entries(path: Path | None, activations: object, parameters: object) -> None:
+    """Check the entries of a document by module.
+
+    Raises:
+        EncodingsError: If one is not sound; names the module or parameter.
+    """
+    found = _complaint(activations, parameters)
+    if found is not None:
+        where = "The encodings" if path is None else f"The encodings file '{path}'"
+        raise EncodingsError(
+            f"{where} cannot be used: {found}.",
+            remedy="Write them with QuantizationSimModel.save_encodings_to_json, or mend them there.",
+        )
+
+
+def _complaint(activations: object, parameters: object) -> str | None:
+    if not isinstance(activations, Mapping) or not isinstance(parameters, Mapping):
+        return "its sections are lists, and encodings by module are objects"
+    entries = {f"parameter '{name}'": entry for name, entry in parameters.items()}
+    for module, sides in activations.items():
+        if not isinstance(sides, Mapping) or not all(isinstance(side, Mapping) for side in sides.values()):
+            return f"the entry of '{module}' is no object of inputs and outputs; tensors are not modules"
+        for side, numbered in sides.items():
+            entries |= {f"{side} {index} of '{module}'": entry for index, entry in numbered.items()}
+    for what, entry in entries.items():
+        found = next(filter(None, map(range_complaint, entry if isinstance(entry, list) else [entry])), None)
+        if found is not None or entry == []:
+            return f"the entry of {what} is not sound: {found or 'it is empty'}"
+    return None
 
 
 def _single(entry: Any) -> Any:

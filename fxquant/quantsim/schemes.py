@@ -29,8 +29,8 @@ _ANALYZERS: dict[QuantScheme, Callable[[tuple[int, ...]], EncodingAnalyzer]] = {
 }
 
 
-def analyzer_of(scheme: object) -> Callable[[tuple[int, ...]], EncodingAnalyzer]:
-    """Return what makes the analyzers of a scheme, given as a QuantScheme, by name, or None for min-max.
+def scheme_of(scheme: object) -> QuantScheme:
+    """Return a scheme given as a QuantScheme, by one of its names, or None for min-max.
 
     Raises:
         OptionError: If there is no such scheme.
@@ -39,4 +39,13 @@ def analyzer_of(scheme: object) -> Callable[[tuple[int, ...]], EncodingAnalyzer]
     known = {form: member for member in QuantScheme for form in (member.name, member.value)}
     if name not in known:
         raise unknown_option("quantization scheme", name, known)
-    return _ANALYZERS[known[str(name)]]
+    return known[str(name)]
+
+
+def analyzer_of(scheme: object) -> Callable[[tuple[int, ...]], EncodingAnalyzer]:
+    """Return what makes the analyzers of a scheme, given as ``scheme_of`` takes it.
+
+    Raises:
+        OptionError: If there is no such scheme.
+    """
+    return _ANALYZERS[scheme_of(scheme)]

@@ -1,6 +1,7 @@
 """export_sim: write a QuantizationSimModel through fxquant's own converter and exporter."""
 
 import copy
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,12 +11,11 @@ from torch import fx
 
 import fxquant.quantsim
 from fxquant.calibration import Signature
-from fxquant.errors import NotCalibratedError
+from fxquant.errors import ExportError, NotCalibratedError, first_line
 from fxquant.export import export_files
-from fxquant.export.atomic import write_atomically
+from fxquant.export.atomic import atomic_files
 from fxquant.export.encodings import encodings_json
-from fxquant.export.files import write_json
-from fxquant.export.onnx_file import PRODUCER
+from fxquant.export.files import put_json
 from fxquant.graph import ModelRecord, Report, Stage, get_record, set_record
 from fxquant.nn import QuantizationMixin
 from fxquant.ops import op_of_module
@@ -43,6 +43,7 @@ def export_sim(
     such as one in blocks along two axes, is written as real values. ``<prefix>.encodings`` holds the
     encodings by tensor of that file, in the format ``fxquant.quantsim.encoding_version``;
     ``<prefix>_torch.encodings`` those by module; ``<prefix>.pth`` the model without quantizers, as a pickle.
+    All of them are written, or none.
 
     Raises:
         NotCalibratedError: If the weight of a layer has no range, or no activation has one.
@@ -51,14 +52,35 @@ def export_sim(
     example = Signature(sim.model).call(dummy_input)
     prepared, by_module = prepared_graph(sim), sim_encodings(sim)
     version = fxquant.quantsim.encoding_version  # users set it there
-    by_tensor = encodings_json(prepared, PRODUCER, version)  # before freezing: it forgets groups of blocks
+    by_tensor = encodings_json(  # before freezing: it forgets groups of blocks
+        prepared, version, sim.quant_args, sim.excluded_layers, int32_biases=True
+    )
+    torch_encodings = f"{prefix}_torch.encodings"
     if export_model:
-        export_files(_frozen(prepared), path / f"{prefix}.onnx", example, by_tensor)
         original = sim.get_original_model()
-        write_atomically(path / f"{prefix}.pth", lambda temporary: torch.save(original, temporary))
-    else:
-        write_json(by_tensor, path / f"{prefix}.encodings")
-    write_json(by_module, path / f"{prefix}_torch.encodings")
+        beside: dict[str, Callable[[Path], None]] = {
+            f"{prefix}.pth": lambda file: put_pickle(original, file),
+            torch_encodings: lambda file: put_json(by_module, file),
+        }
+        export_files(_frozen(prepared), path / f"{prefix}.onnx", example, by_tensor, beside)
+        return
+    with atomic_files(path) as files:
+        put_json(by_tensor, files.path(f"{prefix}.encodings"))
+        put_json(by_module, files.path(torch_encodings))
+
+
+def put_pickle(value: object, path: Path) -> None:
+    """Write an object as a pickle.
+
+    Raises:
+        ExportError: If it cannot be written.
+    """
+    try:
+        torch.save(value, path)
+    except RuntimeError as error:  # which torch also raises where the disk is full
+        raise ExportError(
+            f"'{path.name}' cannot be written: {first_line(error)}.", remedy="See whether the disk is full."
+        ) from error
 
 
 def prepared_graph(sim: "QuantizationSimModel") -> fx.GraphModule:

@@ -20,10 +20,10 @@ from fxquant.nn import compute_encodings as compute_module_encodings
 from fxquant.quantization import QuantizerBase
 from fxquant.quantization.encoding_analyzer import PercentileEncodingAnalyzer
 from fxquant.quantsim.config import load_config
-from fxquant.quantsim.encodings_file import load_into, sim_encodings
+from fxquant.quantsim.encodings_file import load_into, quantizer_args, sim_encodings
 from fxquant.quantsim.placement import Defaults, QuantizationDataType, place_quantizers
-from fxquant.quantsim.schemes import QuantScheme, analyzer_of
-from fxquant.quantsim.sim_export import export_sim
+from fxquant.quantsim.schemes import QuantScheme, analyzer_of, scheme_of
+from fxquant.quantsim.sim_export import export_sim, put_pickle
 from fxquant.quantsim.sim_graph import share_parameters, sim_graph
 
 _ABSENT: Any = object()
@@ -50,6 +50,8 @@ class QuantizationSimModel:
 
     Attributes:
         model: The simulation, an fx.GraphModule of quantized modules.
+        quant_args: What quantizers are by default, as encodings files say it.
+        excluded_layers: Names of the layers that ``exclude_layers_from_quantization`` was given.
 
     Raises:
         ModelTypeError: If model is no nn.Module, or holds quantizers already (AlreadyQuantizedError).
@@ -92,6 +94,7 @@ class QuantizationSimModel:
             share_parameters(gm, model)
         place_quantizers(gm, config, defaults)
         self.model = gm
+        self.quant_args = quantizer_args(scheme_of(quant_scheme), config, defaults)
         self.excluded_layers: list[str] = []
 
     def compute_encodings(
@@ -177,7 +180,9 @@ class QuantizationSimModel:
 
     def exclude_layers_from_quantization(self, layers: Iterable[nn.Module]) -> None:
         """Remove all quantizers of some layers of the simulation, and of the layers inside them."""
+        names = {id(module): name for name, module in self.model.named_modules()}
         for layer in layers:
+            self.excluded_layers += [names[id(layer)]] if id(layer) in names else []
             for module in layer.modules():
                 if isinstance(module, QuantizationMixin):
                     module._remove_all_quantizers()
@@ -259,7 +264,7 @@ def save_checkpoint(sim: QuantizationSimModel, file_path: str | Path) -> None:
     Raises:
         ExportError: If it cannot be written.
     """
-    write_atomically(Path(file_path), lambda temporary: torch.save(sim, temporary))
+    write_atomically(Path(file_path), lambda temporary: put_pickle(sim, temporary))
 
 
 def load_checkpoint(file_path: str | Path) -> QuantizationSimModel:

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from fxquant.errors import OptionError, QuantizerError
+from fxquant import quantsim
+from fxquant.errors import EncodingsError, QuantizerError
 from fxquant.quantsim import QuantizationSimModel, config_utils, load_encodings_to_sim
 from tests.quantsim.models import linears
 
@@ -40,9 +41,7 @@ def test_saved_encodings_give_equal_outputs(calibrated, tmp_path):
     x, other = torch.randn(8, 16), QuantizationSimModel(calibrated.get_original_model(), torch.rand(2, 16))
     calibrated.save_encodings_to_json(tmp_path, "saved")
     other.load_encodings(tmp_path / "saved.json")
-    # Scales are read from JSON as min and max: equal to the last bit but one.
-    step = calibrated.model.get_submodule("2").output_quantizers[0].get_scale().item()
-    torch.testing.assert_close(other.model(x), calibrated.model(x), atol=step, rtol=0.0)
+    assert torch.equal(other.model(x), calibrated.model(x))
 
 
 def test_encodings_are_listed_by_module(calibrated, tmp_path):
@@ -147,10 +146,47 @@ def test_only_encodings_of_parameters_are_frozen(document, sim):
 def test_file_that_holds_no_encodings_is_refused(text, sim, tmp_path):
     path = tmp_path / "broken.json"
     path.write_text(text, encoding="utf-8")
-    with pytest.raises(OptionError):
+    with pytest.raises(EncodingsError):
         sim.load_encodings(path)
 
 
 def test_missing_file_is_refused(sim, tmp_path):
-    with pytest.raises(OptionError, match="cannot be read as encodings"):
+    with pytest.raises(EncodingsError, match="cannot be read: No such file"):
         sim.load_encodings(tmp_path / "missing.json")
+
+
+BAD_ENTRIES = {
+    "text": ENTRY | {"scale": "0.1"},
+    "negative": ENTRY | {"scale": -1.0},
+    "nothing": [],
+    "number": 7,
+    "no_offset": {name: value for name, value in ENTRY.items() if name != "offset"},
+}
+
+
+@pytest.mark.parametrize("entry", BAD_ENTRIES.values(), ids=BAD_ENTRIES)
+def test_entry_that_is_not_sound_is_refused_and_nothing_changes(entry, calibrated):
+    before = {name: value.clone() for name, value in calibrated.named_quantizer_parameters()}
+    document = {"param_encodings": {"0.weight": [ENTRY] * 8, "2.weight": entry}}
+    with pytest.raises(EncodingsError, match=r"parameter '2\.weight' is not sound"):
+        calibrated.load_encodings(document)
+    after = dict(calibrated.named_quantizer_parameters())
+    assert all(torch.equal(after[name], before[name]) for name in before)
+
+
+def test_entry_of_another_shape_is_refused_and_nothing_changes(calibrated):
+    before = {name: value.clone() for name, value in calibrated.named_quantizer_parameters()}
+    with pytest.raises(QuantizerError):
+        calibrated.load_encodings({"param_encodings": {"0.weight": [ENTRY] * 8, "2.weight": [ENTRY] * 3}})
+    after = dict(calibrated.named_quantizer_parameters())
+    assert all(torch.equal(after[name], before[name]) for name in before)
+
+
+@pytest.mark.parametrize("version", ["0.6.1", "1.0.0"])
+def test_encodings_by_tensor_are_not_taken_for_encodings_by_module(
+    version, calibrated, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(quantsim, "encoding_version", version)
+    calibrated.export(tmp_path, "model", torch.rand(2, 16), export_model=False)
+    with pytest.raises(EncodingsError, match=r"model\.encodings"):
+        calibrated.load_encodings(tmp_path / "model.encodings")

@@ -196,7 +196,9 @@ def _from_onnx_attributes(entry: Mapping[str, Any], shape: Sequence[int] | None)
     axis, length = entry.get("axis"), entry.get("block_size")
     if shape is None and length is None and axis is not None and axis < 0:
         shape = (-1, *([1] * (-axis - 1)))
-    scale = torch.tensor(entry["y_scale"]) if length else _shaped(entry["y_scale"], shape)
+    scale = (
+        torch.tensor(entry["y_scale"], dtype=torch.float32) if length else _shaped(entry["y_scale"], shape)
+    )
     zero_point = torch.tensor(entry.get("y_zero_point", 0.0), dtype=torch.float32)
     shift = 0.5 if bool((zero_point % 1 != 0).any()) else 0.0
     offset = (-zero_point - shift).reshape(-1).expand(scale.numel()).reshape(scale.shape).clone()

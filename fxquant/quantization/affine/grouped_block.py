@@ -128,13 +128,15 @@ class GroupedBlockQuantizeDequantize(QuantizeDequantize):
             self.decompressed_bw = int(state["decompressed_bw"])
             self.block_grouping = tuple(state["block_grouping"].tolist())
 
+    @property
+    def group_shape(self) -> tuple[int, ...]:
+        """Number of groups of blocks by axis."""
+        sizes = zip(self.shape, self.block_grouping, strict=True)
+        return tuple(1 if group == -1 else size // group for size, group in sizes)
+
     def _groups(self, scale: torch.Tensor) -> torch.Tensor:
         """Return the scale of each group from the scales that the blocks would have on their own."""
-        shape = [
-            1 if group == -1 else size // group
-            for size, group in zip(scale.shape, self.block_grouping, strict=True)
-        ]
-        grouped = in_blocks(scale, shape, self.block_grouping)[0]
+        grouped = in_blocks(scale, self.group_shape, self.block_grouping)[0]
         largest = torch.amax(grouped, dim=tuple(range(1, grouped.dim(), 2)))
         return largest / (1 << (self.decompressed_bw - self.bitwidth))
 

@@ -1,5 +1,6 @@
 """GroupedBlockEncoding: an affine encoding of blocks in groups, and its entries of encodings files."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -73,7 +74,7 @@ class GroupedBlockEncoding(AffineEncoding):
         if str(encoding_version).startswith("2.0.0"):
             del entry["y_scale"]
             groups = {"per_block_int_scale": multiples.tolist(), "per_channel_float_scale": scales.tolist()}
-            return entry | groups
+            return entry | groups | {"output_dtype": entry.pop("output_dtype")}  # last, as AIMET writes it
         channel_axis = next(axis - scales.dim() for axis, size in enumerate(scales.shape) if size > 1)
         x_scale = {"x": multiples.tolist(), "x_scale": scales.reshape(-1).tolist(), "axis": channel_axis}
         return entry | {"y_scale": x_scale}
@@ -97,17 +98,21 @@ class GroupedBlockEncoding(AffineEncoding):
         ).rows(shape, index)
 
     @classmethod
-    def from_qnn_encoding_dict(cls, entry: Any, shape: Sequence[int] | None = None) -> "GroupedBlockEncoding":
+    def from_qnn_encoding_dict(
+        cls, entry: Any, shape: Sequence[int] | None = None, group_shape: Sequence[int] | None = None
+    ) -> "GroupedBlockEncoding":
         """Return the encoding of an LPBQ entry of version 1.0.0, 2.0.0 or 2.1.0.
 
         Args:
             entry: What ``to_qnn_encoding_dict`` returns.
             shape: Shape of scale, such as (out, blocks); needed for version 1.0.0.
+            group_shape: Shape of the scales of groups, which version 1.0.0 does not say; by default one for
+                each row of the first axis.
 
         Raises:
-            QuantizerError: If the entry is no LPBQ entry, or shape is missing.
+            QuantizerError: If the entry is no LPBQ entry, or a shape is missing or does not fit.
         """
-        multiples, groups = _scales_of_entry(entry, shape)
+        multiples, groups = _scales_of_entry(entry, shape, group_shape)
         if "compressed_bw" in entry:
             bits, wide = int(entry["compressed_bw"]), int(entry["bw"])
         else:
@@ -132,7 +137,7 @@ class GroupedBlockEncoding(AffineEncoding):
 
 
 def _scales_of_entry(
-    entry: Mapping[str, Any], shape: Sequence[int] | None
+    entry: Mapping[str, Any], shape: Sequence[int] | None, group_shape: Sequence[int] | None
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the whole multiple of each block, of the shape of scale, and the scale of each group."""
     nested = entry.get("y_scale")
@@ -140,13 +145,18 @@ def _scales_of_entry(
         multiples = torch.tensor(nested["x"], dtype=torch.float32)
         along = [1] * multiples.dim()
         along[nested["axis"]] = -1
-        return multiples, torch.tensor(nested["x_scale"]).reshape(along)
+        return multiples, torch.tensor(nested["x_scale"], dtype=torch.float32).reshape(along)
     if "per_block_int_scale" not in entry:
         raise QuantizerError("This is not an entry of an LPBQ encoding: it has no per_block_int_scale.")
     multiples = torch.tensor(entry["per_block_int_scale"], dtype=torch.float32)
     if "per_channel_float_scale" in entry:
-        return multiples, torch.tensor(entry["per_channel_float_scale"])
+        return multiples, torch.tensor(entry["per_channel_float_scale"], dtype=torch.float32)
     if shape is None:
         raise QuantizerError("An LPBQ entry of version 1.0.0 needs the shape of scale.")
-    multiples = multiples.reshape(tuple(shape))
-    return multiples, torch.tensor(entry["scale"]).reshape(-1, *([1] * (multiples.dim() - 1)))
+    groups = torch.tensor(entry["scale"], dtype=torch.float32)
+    group_shape = (shape[0], *([1] * (len(shape) - 1))) if group_shape is None else tuple(group_shape)
+    if (multiples.numel(), groups.numel()) != (math.prod(shape), math.prod(group_shape)):
+        raise QuantizerError(
+            f"{groups.numel()} scales and {multiples.numel()} multiples do not fit the shape {tuple(shape)}."
+        )
+    return multiples.reshape(tuple(shape)), groups.reshape(group_shape)

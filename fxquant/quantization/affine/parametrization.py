@@ -44,6 +44,10 @@ class Parametrization:
         """Write the range; None leaves an end as it is."""
         raise NotImplementedError
 
+    def set_scale_and_offset(self, quantizer: Any, scale: torch.Tensor, offset: torch.Tensor) -> None:
+        """Write the range of a grid, as nearly as these parameters can say it."""
+        raise NotImplementedError
+
     def set_symmetric(self, quantizer: Any, symmetric: bool) -> None:
         """Get ready for another symmetry."""
 
@@ -115,6 +119,10 @@ class _MinMax(Parametrization):
             if value is not None:
                 _copy(quantizer, name, value)
 
+    def set_scale_and_offset(self, quantizer: Any, scale: torch.Tensor, offset: torch.Tensor) -> None:
+        ends = functional.range_of(scale, offset, quantizer.qmin, quantizer.qmax)
+        self.set_range(quantizer, *ends)
+
 
 class _ScaleOffset(Parametrization):
     names = ("scale", "offset")
@@ -147,6 +155,9 @@ class _ScaleOffset(Parametrization):
         scale, offset = functional.scale_and_offset(
             low, high, quantizer.qmin, quantizer.qmax, quantizer._symmetric
         )
+        self.set_scale_and_offset(quantizer, scale, offset)
+
+    def set_scale_and_offset(self, quantizer: Any, scale: torch.Tensor, offset: torch.Tensor) -> None:
         _copy(quantizer, "scale", scale)
         if not quantizer._symmetric:
             _copy(quantizer, "offset", offset)

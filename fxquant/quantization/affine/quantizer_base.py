@@ -20,6 +20,7 @@ from fxquant.quantization.spec import QuantizationSpec
 
 _TAIL = ("symmetric", "encoding_analyzer", "block_size", "zero_point_shift")
 _FORMS = (("qmin", "qmax", *_TAIL), ("bitwidth", *_TAIL))
+_ROUNDED = 2.0**-20  # relative error of min and max, each a product in float32
 _GRID = ("qmin", "qmax", "symmetric", "block_size", "zero_point_shift")
 
 
@@ -151,15 +152,21 @@ class AffineQuantizerBase(GridMixin, QuantizerBase):
     def set_legacy_encodings(self, encodings: list[dict[str, Any]]) -> None:
         """Take grid and range from the entries of an encodings file of version 0.6.1.
 
-        A symmetric encoding makes the grid signed, any other unsigned.
+        A symmetric encoding makes the grid signed, any other unsigned. Where min and max say what scale and
+        offset say, but for their last bits, the quantizer gets that scale and offset; otherwise min and max.
         """
         values = affine_from_dict(encodings, self.shape)
         symmetric, bits = bool(values["symmetry"]), int(encodings[0]["bitwidth"])
         self.qmin, self.qmax = integer_grid(bits, signed=symmetric)
         self.symmetric = symmetric
         self.zero_point_shift = as_shift(values["zero_point_shift"])
-        ends = (torch.tensor([entry[end] for entry in encodings]) for end in ("min", "max"))
-        self.set_range(*(end.reshape(self.shape) for end in ends))
+        given = (torch.tensor([entry[end] for entry in encodings]) for end in ("min", "max"))
+        ends = tuple(end.reshape(self.shape) for end in given)
+        exact = functional.range_of(
+            values["scale"], values["offset"] + values["qmin"] - self.qmin, self.qmin, self.qmax
+        )
+        is_same = all(torch.allclose(a, b, rtol=_ROUNDED, atol=0.0) for a, b in zip(exact, ends, strict=True))
+        self.set_range(*(exact if is_same else ends))
 
     @property
     def symmetric(self) -> bool:
