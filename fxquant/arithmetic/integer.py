@@ -9,7 +9,8 @@ from fxquant.arithmetic.lookup import sigmoid
 from fxquant.arithmetic.pooling import adaptive_average_pool, average_pool
 from fxquant.arithmetic.product import Product
 from fxquant.arithmetic.requantize import requantize
-from fxquant.arithmetic.weighted import Weighted
+from fxquant.arithmetic.softmax import softmax
+from fxquant.arithmetic.weighted import Linear, Weighted
 
 FLOAT = Arithmetic(name="float", description="float32 between quantizers: fast, and trainable")
 
@@ -24,7 +25,7 @@ INTEGER = Arithmetic(
         ),
         KernelRule(
             ops=("linear",),
-            formula=Weighted(requantize=requantize),
+            formula=Linear(requantize=requantize),
             gives_real=True,
             why="QGemm: an int32 accumulator times a float32 multiplier",
         ),
@@ -43,6 +44,7 @@ INTEGER = Arithmetic(
             formula=adaptive_average_pool,
             why="QLinearGlobalAveragePool sums integers; over windows, QLinearAveragePool",
         ),
+        KernelRule(ops=("softmax",), formula=softmax, why="QLinearSoftmax: a table of exponentials"),
         KernelRule(ops=("sigmoid",), formula=sigmoid, why="QLinearSigmoid: a table of 256 codes"),
         KernelRule(
             ops=("cat", "leaky_relu"),

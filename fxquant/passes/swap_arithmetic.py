@@ -104,6 +104,8 @@ def _unit(
     if not quantizers and not rule.gives_real:
         return "its output is not quantized"
     output = quantizer_of(gm, quantizers[0]) if quantizers else None
+    if output is None and _has_float_bias(gm, node):
+        return "its bias is float and its output is not quantized"
     held = [quantizer for quantizer in inputs if quantizer is not None]
     reason = _reason_of_grids(held, output, rule)
     if reason:
@@ -127,9 +129,12 @@ def _reason_of_weight(gm: fx.GraphModule, node: fx.Node, op: Op) -> str:
     axes = [axis for axis, size in enumerate(weight.scale.shape) if size > 1]
     if axes not in ([], [op.weight.channel_axis]):
         return "its weight has scales along other axes than that of the output channels"
-    if getattr(module, "bias", None) is not None and not isinstance(quantizers.get("bias"), FrozenDequantize):
-        return "its bias stays float"
     return ""
+
+
+def _has_float_bias(gm: fx.GraphModule, node: fx.Node) -> bool:
+    module = gm.get_submodule(str(node.target)) if node.op == "call_module" else None
+    return isinstance(module, QuantizationMixin) and isinstance(module._parameters.get("bias"), torch.Tensor)
 
 
 def _reason_of_grids(inputs: list[QuantizerBase], output: QuantizerBase | None, rule: KernelRule) -> str:
