@@ -32,8 +32,8 @@ def add(call: Call, inputs: tuple[Leveled, ...], output: AffineEncoding | None) 
 def multiply(call: Call, inputs: tuple[Leveled, ...], output: AffineEncoding | None) -> torch.Tensor:
     """Return the levels that QLinearMul gives.
 
-    ``q = clamp(rint(level_1 * level_2 * m + z), qmin, qmax)`` with ``m = s_1 * s_2 / s_out``, each product, the
-    quotient and the sum rounded to float32.
+    ``q = clamp(rint(level_1 * level_2 * m + z), qmin, qmax)`` with ``m = s_1 * s_2 / s_out``, each product,
+    the quotient and the sum rounded to float32.
     """
     assert output is not None
     first, second = inputs
@@ -52,5 +52,6 @@ def _in_order(first: Leveled, second: Leveled) -> tuple[Leveled, Leveled]:
     sizes, others = (
         (1,) * (rank - operand.real.dim()) + tuple(operand.real.shape) for operand in (first, second)
     )
-    inner = next(((a, b) for a, b in zip(reversed(sizes), reversed(others), strict=True) if max(a, b) > 1), None)
-    return (second, first) if inner is not None and inner[0] == 1 else (first, second)
+    aligned = zip(reversed(sizes), reversed(others), strict=True)
+    inner = next((pair for pair in aligned if max(pair) > 1), (0, 0))
+    return (second, first) if inner[0] == 1 else (first, second)

@@ -48,7 +48,7 @@ def logistic(x: torch.Tensor) -> torch.Tensor:
 def _polynomial(x: torch.Tensor, coefficients: tuple[float, ...]) -> torch.Tensor:
     """Return a polynomial by Horner's rule, each step rounded to float32 once."""
     first, *rest = torch.tensor(coefficients, dtype=torch.float32, device=x.device).double()
-    total = first.expand(x.shape)
+    total: torch.Tensor = first.expand(x.shape)
     for coefficient in rest:
         total = (total * x.double() + coefficient).float().double()
     return total.float()

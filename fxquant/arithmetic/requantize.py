@@ -16,8 +16,8 @@ def requantize(
 ) -> torch.Tensor:
     """Return the levels that ONNX Runtime's kernels of Conv, Gemm and MatMul give.
 
-    ``level = clamp(rint(float32(a) * m), qmin - z, qmax - z)`` with ``m = s_1 * s_2 / s_out``, each product and
-    quotient rounded to float32, as MLAS does in MlasRequantizeOutput.
+    ``level = clamp(rint(float32(a) * m), qmin - z, qmax - z)`` with ``m = s_1 * s_2 / s_out``, each product
+    and quotient rounded to float32, as MLAS does in MlasRequantizeOutput.
 
     Args:
         accumulator: Whole numbers in int32's range, float32 or float64; it may be overwritten.

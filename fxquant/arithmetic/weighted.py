@@ -90,7 +90,7 @@ def weight_levels(module: Any) -> torch.Tensor:
 
 
 def bias_levels(module: Any, scale: torch.Tensor) -> torch.Tensor | None:
-    """Return a layer's bias at a scale, in float64; a float bias is rounded as ONNX Runtime does it on loading.
+    """Return a layer's bias at a scale, in float64; a float one is rounded as ONNX Runtime does on loading.
 
     Args:
         module: The layer.
@@ -132,9 +132,10 @@ def _accumulator(
         total = _sum(module, levels.to(dtype), weight.to(dtype), None).double()
     else:
         axis = levels.dim() - weight.dim() + 1  # of the input channels; an input may have no batch
-        sizes = [end - start for start, end in pairwise(parts.cuts)]
-        pieces = zip(levels.split(sizes, axis), weight.split(sizes, 1), strict=True)
-        first, *others = (_sum(module, *piece, None) for piece in pieces)
+        spans = [(start, end - start) for start, end in pairwise(parts.cuts)]
+        first, *others = (
+            _sum(module, levels.narrow(axis, *span), weight.narrow(1, *span), None) for span in spans
+        )
         total = first.double()
         for other in others:
             total.add_(other)

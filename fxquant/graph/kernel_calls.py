@@ -38,7 +38,7 @@ def swap_call(
 
 
 def original_calls(gm: fx.GraphModule) -> fx.GraphModule:
-    """Return a copy of a model that calls what it called before ``swap_call``; the model itself if none was."""
+    """Return a copy of a model that calls what it called before ``swap_call``; if nothing did, the model."""
     if not any(isinstance(module, KernelCall) for module in gm.modules()):
         return gm
     gm = copy.deepcopy(gm)

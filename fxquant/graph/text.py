@@ -34,7 +34,8 @@ def _line(gm: fx.GraphModule, node: fx.Node) -> str:
 def _module(gm: fx.GraphModule, path: str) -> str:
     module = gm.get_submodule(path)
     called = module.called if isinstance(module, KernelCall) else module
-    return f"{called if isinstance(called, str) else getattr(called, '__name__', type(called).__name__)}[{path}]"
+    name = called if isinstance(called, str) else getattr(called, "__name__", type(called).__name__)
+    return f"{name}[{path}]"
 
 
 def _notes(gm: fx.GraphModule, node: fx.Node) -> str:

@@ -80,9 +80,7 @@ def _is_candidate(gm: fx.GraphModule, node: fx.Node) -> bool:
     return any(is_quantizer(gm, neighbour) for neighbour in (*node.all_input_nodes, *node.users))
 
 
-def _unit(
-    gm: fx.GraphModule, node: fx.Node, op: Op, rule: KernelRule, arithmetic: Arithmetic
-) -> _Unit | str:
+def _unit(gm: fx.GraphModule, node: fx.Node, op: Op, rule: KernelRule, arithmetic: Arithmetic) -> _Unit | str:
     """Return the quantizers of a call's inputs and output, or why no integer kernel computes it."""
     count = len(op.activations)
     if count > 1 and (node.kwargs or len(node.args) > count):
@@ -186,11 +184,9 @@ def _clips_nothing(gm: fx.GraphModule, node: fx.Node, end: fx.Node, output: Quan
 def _applied(gm: fx.GraphModule, node: fx.Node, values: torch.Tensor) -> torch.Tensor:
     """Return what an activation makes of some values."""
     called: Any = node.target
-    args, kwargs = node.args[1:], node.kwargs
     if node.op == "call_module":
         called = gm.get_submodule(str(node.target)).forward
-    result: torch.Tensor = (
-        getattr(values, called)(*args, **kwargs) if isinstance(called, str) else called(values, *args, **kwargs)
-    )
+    elif node.op == "call_method":
+        called = getattr(torch.Tensor, str(node.target))
+    result: torch.Tensor = called(values, *node.args[1:], **node.kwargs)
     return result
-

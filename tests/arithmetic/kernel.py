@@ -102,9 +102,7 @@ def differing(levels: torch.Tensor, output: AffineEncoding, codes: torch.Tensor)
     return int((levels - output.offset != codes).sum())
 
 
-def random_codes(
-    generator: torch.Generator, *shape: int, codes: tuple[int, int] = UINT8
-) -> torch.Tensor:
+def random_codes(generator: torch.Generator, *shape: int, codes: tuple[int, int] = UINT8) -> torch.Tensor:
     return torch.randint(codes[0], codes[1] + 1, shape, generator=generator)
 
 
@@ -117,5 +115,3 @@ def pairs() -> tuple[torch.Tensor, torch.Tensor]:
     codes = torch.arange(256)
     first, second = torch.meshgrid(codes, codes, indexing="ij")
     return first[None, None], second[None, None]
-
-

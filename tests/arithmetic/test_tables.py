@@ -64,8 +64,6 @@ def test_concatenation_in_float_gives_the_codes_of_the_kernel(seed, tmp_path: Pa
     random = numbers(seed)
     first, second, output = (random_grid(random) for _ in range(3))
     values = torch.arange(256)[None]
-    given = fused(
-        tmp_path, "Concat", [(values, first), (values, second)], output, attributes={"axis": 1}
-    )
+    given = fused(tmp_path, "Concat", [(values, first), (values, second)], output, attributes={"axis": 1})
     joined = torch.cat([first.dequantize(values), second.dequantize(values)], 1)
     assert torch.equal(output.quantize(joined), given)
