@@ -1,17 +1,52 @@
-"""Arithmetics: how a runtime's kernels round."""
+"""Arithmetics: how a simulation rounds, as sparse tables over the op table."""
 
+from fxquant.arithmetic.arithmetic import Arithmetic, KernelRule
+from fxquant.arithmetic.call import Call, Formula
 from fxquant.arithmetic.htp import Generation, htp_multiplier, requantize_htp, requantize_htp_vector
 from fxquant.arithmetic.htp_bias import dropped_by_shift, kept_bias
-from fxquant.arithmetic.htp_input import rounded_to_half
+from fxquant.arithmetic.htp_input import input_levels
+from fxquant.arithmetic.htp_kernels import HTP, HTP_V68
 from fxquant.arithmetic.htp_sum import sum_htp
+from fxquant.arithmetic.integer import FLOAT, INTEGER
+from fxquant.arithmetic.kernel_call import KernelCall
+from fxquant.arithmetic.levels import Leveled
+from fxquant.errors import unknown_option
+
+ARITHMETICS: dict[str, Arithmetic] = {
+    arithmetic.name: arithmetic for arithmetic in (FLOAT, INTEGER, HTP, HTP_V68)
+}
+
+
+def get_arithmetic(name: str) -> Arithmetic:
+    """Return the arithmetic with a name.
+
+    Raises:
+        OptionError: If there is none; the message suggests the nearest name.
+    """
+    if name not in ARITHMETICS:
+        raise unknown_option("arithmetic", name, ARITHMETICS)
+    return ARITHMETICS[name]
+
 
 __all__ = [
+    "ARITHMETICS",
+    "FLOAT",
+    "HTP",
+    "HTP_V68",
+    "INTEGER",
+    "Arithmetic",
+    "Call",
+    "Formula",
     "Generation",
+    "KernelCall",
+    "KernelRule",
+    "Leveled",
     "dropped_by_shift",
+    "get_arithmetic",
     "htp_multiplier",
+    "input_levels",
     "kept_bias",
     "requantize_htp",
     "requantize_htp_vector",
-    "rounded_to_half",
     "sum_htp",
 ]

@@ -2,11 +2,22 @@
 
 import torch
 
+from fxquant.arithmetic.levels import saturated
+from fxquant.quantization import AffineEncoding
 
-def rounded_to_half(x: torch.Tensor) -> torch.Tensor:
-    """Return a model's float input as the HTP reads it, V68 excepted: rounded to float16.
 
-    Quantizing the result, ``clamp(rint(F(x / s)) + z)``, gives the codes of a QuantizeLinear that the HTP
-    runs on an input of the model. V68 does not round first, nor does the CPU, which runs it by default.
+def input_levels(x: torch.Tensor, encoding: AffineEncoding) -> torch.Tensor:
+    """Return the levels that the HTP gives to a float input of a model, all generations alike.
+
+    With ``H(x)`` x rounded to float16, which leaves large levels few fraction bits::
+
+        v = H(F(x / s))        level = clamp(sign(v) * floor(|v| + 1/2))
+
+    By default ONNX Runtime quantizes inputs on the CPU instead, ``clamp(rint(F(x / s)))``.
+
+    Args:
+        x: Real values, float32.
+        encoding: Grid of uint8.
     """
-    return x.half().to(x.dtype)
+    halves = torch.div(x, encoding.scale).half().float()
+    return saturated(halves.sign() * (halves.abs() + 0.5).floor(), encoding)

@@ -11,10 +11,10 @@ from fxquant.arithmetic import (
     Generation,
     dropped_by_shift,
     htp_multiplier,
+    input_levels,
     kept_bias,
     requantize_htp,
     requantize_htp_vector,
-    rounded_to_half,
     sum_htp,
 )
 from fxquant.quantization import AffineEncoding
@@ -168,15 +168,16 @@ def test_nothing_differs_behind_a_chain_of_convolutions(architecture: str) -> No
 
 
 @pytest.mark.htp
-@pytest.mark.parametrize(
-    ("architecture", "rounds"), [("V68", False), ("V69", True), ("V73", True), ("V75", True), ("V79", True)]
-)
-def test_a_float_input_is_rounded_to_half_except_by_v68(architecture: str, rounds: bool) -> None:
+@pytest.mark.parametrize("architecture", GENERATIONS)
+def test_a_float_input_passes_through_half(architecture: str) -> None:
     from tests.peers.htp.models import input_model
     from tests.peers.htp.simulator import run_on_htp
 
     x, scale, zero = 1.5 * torch.randn(1, 3, 64, 64), 0.0173, 100
-    found = run_on_htp(input_model(list(x.shape), scale, zero), {"x": x.numpy()}, architecture)
-    read = rounded_to_half(x) if rounds else x
-    levels = (read / torch.tensor(scale)).round().clamp(-zero, 255 - zero)
-    assert torch.equal(levels, (torch.from_numpy(found) / scale).round())
+    found = torch.from_numpy(
+        run_on_htp(input_model(list(x.shape), scale, zero), {"x": x.numpy()}, architecture)
+    )
+    levels = input_levels(x, grid(torch.tensor(scale), zero))
+    assert torch.equal(levels + zero, found.float())
+    exact = (x / torch.tensor(scale)).round().clamp(-zero, 255 - zero)
+    assert not torch.equal(levels, exact)

@@ -69,12 +69,13 @@ def sum_model(op: str, shape: list[int], grids: list[tuple[float, int]]) -> onnx
 
 
 def input_model(shape: list[int], scale: float, zero: int) -> onnx.ModelProto:
-    """Return a model that quantizes its float input `x` and gives the real values of the codes."""
-    model = QdqModel({})
+    """Return a model that quantizes its float input `x`, and passes the codes on through a convolution."""
+    model, channels = QdqModel({}), shape[1]
     codes = model.quantized("x", scale, zero, "q")
-    built = model.built(model.dequantized(codes, scale, zero, "uint8"))
+    weight = model.constant("w", np.eye(channels).reshape(channels, channels, 1, 1), "int8")
+    inputs = [model.dequantized(codes, scale, zero, "uint8"), model.dequantized(weight, 1.0, 0, "int8")]
+    built = model.built(model.quantized(model.node("Conv", inputs, "c"), scale, zero, "y"))
     built.graph.input.append(helper.make_tensor_value_info("x", TensorProto.FLOAT, shape))
-    built.graph.output[0].type.tensor_type.elem_type = TensorProto.FLOAT
     return built
 
 
