@@ -225,6 +225,7 @@ def quantize(
     target: str = "tensorrt",
     evaluate: Callable[[nn.Module], float] | None = None,
     max_drop: float | None = None,
+    arithmetic: str = "float",
 ) -> QuantizationResult:
     """Prepare, calibrate and convert a model in one call.
 
@@ -234,9 +235,10 @@ def quantize(
         target: Name of the target.
         evaluate: Gives a score, higher is better, for the float and for the quantized model.
         max_drop: How far the score may fall; the result says whether it was met.
+        arithmetic: How the quantized model rounds, as for ``convert``.
 
     Raises:
-        OptionError: If max_drop is given without evaluate, or the target does not exist.
+        OptionError: If max_drop is given without evaluate, or the target or arithmetic does not exist.
         FxQuantError: Whatever the single verbs raise.
     """
     if max_drop is not None and evaluate is None:
@@ -246,7 +248,7 @@ def quantize(
     first, every = peek(batches)
     prepared = prepare(model, without_label(model, first), target=target)
     calibrate(prepared, every)
-    quantized = convert(prepared)
+    quantized = convert(prepared, arithmetic)
     with torch.no_grad():
         float_score = None if evaluate is None else float(evaluate(copy.deepcopy(model).eval()))
         score = None if evaluate is None else float(evaluate(quantized))

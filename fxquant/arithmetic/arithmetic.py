@@ -36,11 +36,15 @@ class Arithmetic:
         name: What users write.
         description: One line.
         rules: What differs from the float simulation, op by op.
+        bitwidths: Of the activations that its kernels take.
+        mixes_types: Whether a kernel's inputs and output may have different integer types.
     """
 
     name: str
     description: str
     rules: tuple[KernelRule, ...] = ()
+    bitwidths: tuple[int, ...] = (8,)
+    mixes_types: bool = False
     _by_op: dict[str, KernelRule] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

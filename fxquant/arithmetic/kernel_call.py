@@ -11,6 +11,8 @@ from fxquant.arithmetic.levels import Leveled
 from fxquant.ops.module_form import AnyFunction
 from fxquant.quantization import QuantizerBase
 
+_CALLED = "called."  # what a KernelCall holds its module under
+
 
 class KernelCall(AnyFunction):
     """A call that takes real values on grids, and gives real values on the grid of its output.
@@ -51,3 +53,16 @@ class KernelCall(AnyFunction):
             result = self.formula(call, leveled, output)
             real = result if output is None else result.mul_(output.scale)
         return real.to(args[0].dtype)
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        """Return the state of what is called, under the names that it has without the kernel."""
+        held = super().state_dict(*args, **kwargs)
+        prefix = kwargs.get("prefix", "")
+        for key in [key for key in held if key.startswith(f"{prefix}{_CALLED}")]:
+            held[f"{prefix}{key.removeprefix(f'{prefix}{_CALLED}')}"] = held.pop(key)
+        return held
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
+        for key in [key for key in state_dict if key.startswith(prefix)]:
+            state_dict[f"{prefix}{_CALLED}{key.removeprefix(prefix)}"] = state_dict.pop(key)
+        super()._load_from_state_dict(state_dict, prefix, *args)
