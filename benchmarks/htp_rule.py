@@ -10,7 +10,9 @@ from pathlib import Path
 import torch
 
 from benchmarks.timing import Row, table_of
-from fxquant.arithmetic import Generation, dropped_by_shift, requantize_htp, sum_htp
+from fxquant.arithmetic.htp import Generation, requantize_htp
+from fxquant.arithmetic.htp_bias import dropped_by_shift
+from fxquant.arithmetic.htp_sum import sum_htp
 from fxquant.quantization import AffineEncoding
 from tests.peers.htp.chain import relu6_chain, simulated
 from tests.peers.htp.layers import STEPS, Layer, random_layer
@@ -42,7 +44,7 @@ def product(zero: int) -> Family:
     """Return a family of products of two activations, the second with a given zero point."""
 
     def draw(generator: torch.Generator, architecture: str) -> Drawn:
-        shapes = [1, 4, 64, 96], [1, 4, 96, 64]
+        shapes = [1, 8, 64, 96], [1, 8, 96, 64]
         first, second = (torch.randint(0, STEPS + 1, shape, generator=generator).double() for shape in shapes)
         scales, first_zero = 0.005 + 0.04 * torch.rand(2, generator=generator), 100
         sums = (first - first_zero) @ (second - zero)
@@ -111,7 +113,7 @@ FAMILIES: dict[str, Family] = {
     "Conv 7x7, stride 2": weighted([1, 3, 64, 64], [64, 3, 7, 7], pads=[3] * 4, strides=[2, 2]),
     "Conv 3x3, dilation 2": weighted([1, 32, 24, 24], [64, 32, 3, 3], dilations=[2, 2]),
     "Conv 3x3, 4 groups": weighted([1, 64, 24, 24], [64, 16, 3, 3], group=4),
-    "Conv 3x3, 512 channels": weighted([1, 512, 14, 14], [128, 512, 3, 3]),
+    "Conv 3x3, 512 channels": weighted([1, 512, 18, 18], [128, 512, 3, 3]),
     "depthwise 3x3": weighted([1, 64, 24, 24], [64, 1, 3, 3], group=64),
     "depthwise 3x3, stride 2": weighted([1, 64, 48, 48], [64, 1, 3, 3], group=64, strides=[2, 2]),
     "depthwise 5x5, stride 2": weighted([1, 64, 48, 48], [64, 1, 5, 5], group=64, strides=[2, 2]),

@@ -2,11 +2,7 @@
 
 from fxquant.arithmetic.arithmetic import Arithmetic, KernelRule
 from fxquant.arithmetic.call import Call, Formula
-from fxquant.arithmetic.htp import Generation, htp_multiplier, requantize_htp, requantize_htp_vector
-from fxquant.arithmetic.htp_bias import dropped_by_shift, kept_bias
-from fxquant.arithmetic.htp_input import input_levels
 from fxquant.arithmetic.htp_kernels import HTP, HTP_V68
-from fxquant.arithmetic.htp_sum import sum_htp
 from fxquant.arithmetic.integer import FLOAT, INTEGER
 from fxquant.arithmetic.kernel_call import KernelCall
 from fxquant.arithmetic.levels import Leveled
@@ -37,16 +33,8 @@ __all__ = [
     "Arithmetic",
     "Call",
     "Formula",
-    "Generation",
     "KernelCall",
     "KernelRule",
     "Leveled",
-    "dropped_by_shift",
     "get_arithmetic",
-    "htp_multiplier",
-    "input_levels",
-    "kept_bias",
-    "requantize_htp",
-    "requantize_htp_vector",
-    "sum_htp",
 ]

@@ -7,16 +7,10 @@ from typing import Any
 import pytest
 import torch
 
-from fxquant.arithmetic import (
-    Generation,
-    dropped_by_shift,
-    htp_multiplier,
-    input_levels,
-    kept_bias,
-    requantize_htp,
-    requantize_htp_vector,
-    sum_htp,
-)
+from fxquant.arithmetic.htp import Generation, htp_multiplier, requantize_htp, requantize_htp_vector
+from fxquant.arithmetic.htp_bias import dropped_by_shift, kept_bias
+from fxquant.arithmetic.htp_input import input_levels
+from fxquant.arithmetic.htp_sum import sum_htp
 from fxquant.quantization import AffineEncoding
 
 FACTS = json.loads((Path(__file__).parent / "htp_facts.json").read_text(encoding="utf-8"))

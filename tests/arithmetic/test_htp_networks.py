@@ -70,6 +70,16 @@ def differing(model: nn.Module, shape: tuple[int, ...], architecture: str, folde
     return [int((torch.from_numpy(codes) != own.reshape(codes.shape)).sum()) for codes, own in pairs]
 
 
+@pytest.mark.parametrize("arithmetic", ARITHMETICS.values())
+def test_every_op_of_a_small_network_has_a_formula_that_rounds_its_own_way(arithmetic: str) -> None:
+    model, x = Residual().eval(), torch.randn(4, 3, 16, 16)
+    prepared = fxquant.prepare(model, example_inputs=x, target="generic")
+    fxquant.calibrate(prepared, [x])
+    quantized = fxquant.convert(prepared, arithmetic=arithmetic)
+    assert fxquant.report(quantized).declined("swap-arithmetic") == []
+    assert not torch.equal(quantized(x), fxquant.convert(prepared, arithmetic="integer")(x))
+
+
 @pytest.mark.htp
 @pytest.mark.slow
 @pytest.mark.parametrize("architecture", ARITHMETICS)

@@ -2,7 +2,7 @@
 
 import torch
 
-from fxquant.arithmetic import Generation
+from fxquant.arithmetic.htp import Generation
 from tests.peers.htp.layers import STEPS, Layer
 
 _DRAWN = 127  # levels of a weight

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 import torch
 from torch.nn import functional as F
 
-from fxquant.arithmetic import Generation, kept_bias, requantize_htp, requantize_htp_vector
+from fxquant.arithmetic.htp import Generation, requantize_htp, requantize_htp_vector
+from fxquant.arithmetic.htp_bias import kept_bias
 from fxquant.quantization import AffineEncoding
 
 STEPS = 255  # of the grid of activations

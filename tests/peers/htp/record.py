@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from fxquant.arithmetic import Generation
+from fxquant.arithmetic.htp import Generation
 from tests.peers.htp.layers import STEPS, Layer, random_layer
 from tests.peers.htp.models import fed, model_of, sum_model
 from tests.peers.htp.simulator import run_on_htp
