@@ -14,6 +14,7 @@ from rich.table import Table
 from torch import fx
 
 from fxquant.api import calibrate, convert, export, load_encodings, prepare, report, verify
+from fxquant.arithmetic import ARITHMETICS, FLOAT
 from fxquant.calibration import without_label
 from fxquant.cli.loading import load_batches, load_model
 from fxquant.errors import FxQuantError, unknown_option
@@ -76,6 +77,13 @@ def main(verbose: int) -> None:
     show_default=True,
     help="Format of the encodings written.",
 )
+@click.option(
+    "--arithmetic",
+    default=FLOAT.name,
+    type=click.Choice(list(ARITHMETICS)),
+    show_default=True,
+    help="How the simulation rounds.",
+)
 def quantize(
     model: str,
     batches: Path,
@@ -84,6 +92,7 @@ def quantize(
     batch_size: int,
     encodings: Path | None,
     encodings_version: str,
+    arithmetic: str,
 ) -> None:
     """Quantize MODEL on BATCHES, an .npz file with one array per input; write and verify the files."""
     data = load_batches(batches, batch_size)
@@ -93,7 +102,7 @@ def quantize(
         calibrate(prepared, data)
     else:
         load_encodings(prepared, encodings)
-    quantized = convert(prepared)
+    quantized = convert(prepared, arithmetic)
     files = export(quantized, out, encodings_version=encodings_version)
     model_file = files.onnx.with_suffix(".pt")
     write_atomically(model_file, lambda temporary: torch.save(quantized, temporary))

@@ -15,6 +15,7 @@ from fxquant.export.atomic import atomic_files, write_atomically
 from fxquant.export.encodings import encodings_json
 from fxquant.export.onnx_file import to_onnx
 from fxquant.graph import Example, Stage, get_record
+from fxquant.graph.kernel_calls import original_calls
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,8 +54,9 @@ def export_files(
         raise ExportError("There are no inputs to trace the model with.", remedy="Pass example_inputs.")
     target = path if path.suffix == ".onnx" else path / "model.onnx"
     files = ExportedFiles(onnx=target, encodings=target.with_suffix(".encodings"))
+    record, gm = get_record(gm, Stage.QUANTIZED), original_calls(gm)
     document = encodings_json(gm) if encodings is None else encodings
-    model = to_onnx(gm, example, get_record(gm, Stage.QUANTIZED))
+    model = to_onnx(gm, example, record)
     with atomic_files(target.parent) as written:
         _write_onnx(model, written.path(files.onnx.name))
         put_json(document, written.path(files.encodings.name))
