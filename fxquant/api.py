@@ -179,15 +179,26 @@ def export(
     path: str | Path,
     example_inputs: object = None,
     encodings_version: str = DEFAULT_VERSION,
+    *,
+    opset: int | None = None,
+    has_quantizers: bool = True,
+    external_data: bool | None = None,
 ) -> ExportedFiles:
-    """Write a quantized model as QDQ ONNX and its encodings as JSON, both whole or neither.
+    """Write a quantized model as ONNX and its encodings as JSON, both whole or neither.
 
     Args:
         quantized: What ``convert`` returned.
         path: A folder, for model.onnx and model.encodings in it, or a file name ending in ".onnx".
         example_inputs: Inputs to trace with; None for the first calibration batch. Their first dimension
-            becomes dynamic in the file.
+            becomes dynamic in the file, unless the target wants fixed sizes.
         encodings_version: Format of the encodings: "0.6.1", "1.0.0", "2.0.0" or "2.1.0".
+        opset: Opset of the ONNX file; None for the lowest that says what the model has: 18, and 21 for types
+            other than 8 bits and for weights in blocks.
+        has_quantizers: Whether the ONNX file has QuantizeLinear and DequantizeLinear. False for tools that
+            take a float model beside the encodings: its weights are on their grids, and its tensors have the
+            names that the encodings have.
+        external_data: Whether weights are written to a file of their own, which is named by its contents;
+            None for when the file would exceed the 2 GB that ONNX allows.
 
     Returns:
         The paths written: ``files.onnx`` and ``files.encodings``.
@@ -199,7 +210,15 @@ def export(
     """
     record = get_record(quantized, Stage.QUANTIZED)
     example = record.example if example_inputs is None else Signature(quantized).call(example_inputs)
-    return export_files(quantized, Path(path), example, encodings_json(quantized, encodings_version))
+    return export_files(
+        quantized,
+        Path(path),
+        example,
+        encodings_json(quantized, encodings_version),
+        opset=opset,
+        has_quantizers=has_quantizers,
+        external_data=external_data,
+    )
 
 
 def report(model: fx.GraphModule) -> Report:

@@ -6,14 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import onnx
-import onnx_ir as ir
 from torch import fx
 
 from fxquant.errors import ExportError
 from fxquant.export.atomic import atomic_files, write_atomically
 from fxquant.export.encodings import encodings_json
 from fxquant.export.onnx_file import to_onnx
+from fxquant.export.write_onnx import write_onnx
 from fxquant.graph import Example, Stage, get_record
 from fxquant.graph.kernel_calls import original_calls
 
@@ -37,6 +36,9 @@ def export_files(
     example: Example | None,
     encodings: dict[str, Any] | None = None,
     beside: Mapping[str, Callable[[Path], None]] | None = None,
+    opset: int | None = None,
+    has_quantizers: bool = True,
+    external_data: bool | None = None,
 ) -> ExportedFiles:
     """Write a quantized model's ONNX file and encodings, both or none.
 
@@ -46,6 +48,10 @@ def export_files(
         example: A call to trace; None if none is known.
         encodings: Document to write; by default the encodings of gm in version 1.0.0.
         beside: More files to write with them: by name, what writes one at a path.
+        opset: Opset of the file; None for the lowest that says it all.
+        has_quantizers: Whether the model has QuantizeLinear and DequantizeLinear; if not, it is a float model
+            whose weights are on their grids, and whose tensors have the names of the encodings.
+        external_data: Whether weights are in a file of their own; None for when they do not fit into one.
 
     Raises:
         ExportError: If there is nothing to trace with, or the file cannot be made, written or read back.
@@ -56,9 +62,9 @@ def export_files(
     files = ExportedFiles(onnx=target, encodings=target.with_suffix(".encodings"))
     record, gm = get_record(gm, Stage.QUANTIZED), original_calls(gm)
     document = encodings_json(gm) if encodings is None else encodings
-    model = to_onnx(gm, example, record)
+    model = to_onnx(gm, example, record, opset=opset, has_quantizers=has_quantizers)
     with atomic_files(target.parent) as written:
-        _write_onnx(model, written.path(files.onnx.name))
+        write_onnx(model, written, files.onnx.name, external_data)
         put_json(document, written.path(files.encodings.name))
         for name, write in (beside or {}).items():
             write(written.path(name))
@@ -83,16 +89,3 @@ def put_json(document: dict[str, Any], path: Path) -> None:
     path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     if json.loads(path.read_text(encoding="utf-8")) != document:
         raise ExportError(f"'{path.name}' does not read back as it was written.")
-
-
-def _write_onnx(model: ir.Model, path: Path) -> None:
-    try:
-        proto = ir.to_proto(model)
-    except Exception as error:  # onnx_ir has no common error for a constant without a form in ONNX
-        raise ExportError(f"The exported graph has no form in ONNX: {error}.") from error
-    del proto.graph.value_info[:]  # shapes of inner tensors follow from the graph
-    onnx.save_model(proto, str(path))
-    try:
-        onnx.checker.check_model(str(path), full_check=True)
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise ExportError(f"The exported model is not valid ONNX: {error}") from error

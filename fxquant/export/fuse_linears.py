@@ -14,6 +14,8 @@ After, with the same numbers on both sides of a Reshape::
           -> QuantizeLinear -> DequantizeLinear -> Reshape -> QuantizeLinear -> DequantizeLinear
 """
 
+from collections.abc import Sequence
+
 import onnx_ir as ir
 
 from fxquant.export.constants import Constants
@@ -55,7 +57,7 @@ class _Fuser:
         if product.name:
             gemm.producer().name = f"{product.name.rpartition('/')[0]}/Gemm"  # type: ignore[union-attr]  # just made
         ends = _end_of_epilogue(last.outputs[0])
-        ir.convenience.replace_all_uses_with(last.outputs[0], gemm)
+        ir.convenience.replace_all_uses_with(last.outputs[0], gemm, replace_graph_outputs=True)
         if ends is None:
             self._shape_float(gemm, last, sizes)
         else:
@@ -71,18 +73,21 @@ class _Fuser:
             assert dequantize is not None and source.shape is not None
             columns = source.shape[-1]
             assert isinstance(columns, int)
-            matrix = self._reshaped(dequantize, source, [-1, columns], f"{source.name}_2d")
-            self._flat[source] = self._requantized(matrix, dequantize, f"{source.name}_2d")
+            name = f"{str(source.name).removesuffix('_qdq')}_flat"
+            matrix = self._reshaped(dequantize, source, [-1, columns], name)
+            self._flat[source] = self._requantized(matrix, dequantize, name)
         return self._flat[source]
 
     def _shape_float(self, gemm: ir.Value, last: ir.Node, sizes: list[int]) -> None:
         """Give a product that is not quantized its shape again, for all that reads it."""
         made = gemm.producer()
         assert made is not None
+        name = str(gemm.name).removesuffix("_2d")
+        gemm.name = f"{name}_2d"
+        last.outputs[0].name = f"{name}_inner"
         readers = list(gemm.uses())
-        shaped = self._reshaped(made, gemm, sizes, str(last.outputs[0].name))
-        for reader, index in readers:
-            reader.replace_input_with(index, shaped)
+        shaped = self._reshaped(made, gemm, sizes, name)
+        self._redirect(gemm, readers, shaped)
 
     def _shape_quantized(self, quantize: ir.Node, dequantize: ir.Node, sizes: list[int]) -> None:
         """Give a quantized product its shape again, under the names that it had."""
@@ -95,12 +100,15 @@ class _Fuser:
         readers = list(real.uses())
         shaped = self._reshaped(dequantize, real, sizes, names[0])
         final = self._requantized(shaped, dequantize, names[0], names[1:])
+        self._redirect(real, readers, final)
+
+    def _redirect(self, value: ir.Value, readers: Sequence[tuple[ir.Node, int]], shaped: ir.Value) -> None:
+        """Let readers of a value, and an output of the graph, have another one instead."""
         for reader, index in readers:
-            reader.replace_input_with(index, final)
-        outputs = self._graph.outputs
-        for index, output in enumerate(outputs):
-            if output is real:
-                outputs[index] = final
+            reader.replace_input_with(index, shaped)
+        for index, output in enumerate(self._graph.outputs):
+            if output is value:
+                self._graph.outputs[index] = shaped
 
     def _reshaped(self, after: ir.Node, value: ir.Value, sizes: list[int], name: str) -> ir.Value:
         shape = self._constants.integers(sizes)

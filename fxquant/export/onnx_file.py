@@ -22,7 +22,8 @@ from fxquant.export.graph_edits import fuse_global_pools, remove_unused_constant
 from fxquant.export.lower import lower
 from fxquant.export.names import name_inputs, name_nodes
 from fxquant.export.operators import translations
-from fxquant.export.write_quantizers import write_quantizers
+from fxquant.export.sites import Site
+from fxquant.export.write_quantizers import remove_quantizers, write_quantizers
 from fxquant.graph import Example, ModelRecord
 from fxquant.graph.fresh import rows_of
 from fxquant.graph.structure import named_tensors
@@ -35,11 +36,25 @@ PRODUCER = "fxquant"
 Inputs = dict[str, Any]  # the value of each input of a graph, in order
 
 
-def to_onnx(gm: fx.GraphModule, example: Example, record: ModelRecord) -> ir.Model:
-    """Return the ONNX model of a quantized model, its batch dimension dynamic where it can be.
+def to_onnx(
+    gm: fx.GraphModule,
+    example: Example,
+    record: ModelRecord,
+    *,
+    opset: int | None = None,
+    has_quantizers: bool = True,
+) -> ir.Model:
+    """Return the ONNX model of a quantized model, its batch dimension dynamic where it and the target can.
+
+    Args:
+        gm: The quantized model.
+        example: A call to trace.
+        record: What it was made for.
+        opset: Opset of the model; None for the lowest that says it all.
+        has_quantizers: Whether it has QuantizeLinear and DequantizeLinear, or is the float model.
 
     Raises:
-        ExportError: If torch.onnx cannot export the graph.
+        ExportError: If torch.onnx cannot export the graph, or the opset cannot say it.
     """
     wide = [t.dtype for t in example.tensors() if t.is_floating_point() and t.dtype is not torch.float32]
     if wide:
@@ -48,16 +63,19 @@ def to_onnx(gm: fx.GraphModule, example: Example, record: ModelRecord) -> ir.Mod
         )
     lowered, sites = lower(gm)
     form = get_target(record.target).file
-    opset = max([form.opset, *(site.opset for site in sites)])
+    opset = _opset(opset, form.opset, sites if has_quantizers else [])
     inputs = flatten_inputs(lowered, with_distinct_tensors(_inputs(lowered, example), set()))
     model = None if form.is_static else _trace_dynamic(lowered, inputs, opset)
     if model is None:
         model = _trace_static(lowered, inputs, opset)
     fuse_global_pools(model)
     name_inputs(model, list(named_tensors(inputs)))
-    write_quantizers(model, sites, gathers_codes=form.gathers_codes)
-    if form.has_gemm:
-        fuse_linears(model)
+    if not has_quantizers:
+        remove_quantizers(model, sites)
+    else:
+        write_quantizers(model, sites, gathers_codes=form.gathers_codes)
+        if form.has_gemm:
+            fuse_linears(model)
     remove_unused_constants(model)
     name_nodes(model)
     strip(model)
@@ -65,6 +83,20 @@ def to_onnx(gm: fx.GraphModule, example: Example, record: ModelRecord) -> ir.Mod
     model.metadata_props.clear()
     model.metadata_props.update({"fxquant.target": record.target, "fxquant.pipeline": record.pipeline})
     return model
+
+
+def _opset(chosen: int | None, lowest: int, sites: list[Site]) -> int:
+    """Return the opset to write, and check that it says what every site does."""
+    needed = max(sites, key=lambda site: site.opset, default=None)
+    if chosen is None:
+        return max(lowest, needed.opset if needed else 0)
+    if needed is not None and chosen < needed.opset:
+        raise ExportError(
+            f"Opset {chosen} has no form for {needed.dtype.name.lower()} of '{needed.name}'.",
+            layer=needed.layer or None,
+            remedy=f"Take opset {needed.opset} or later.",
+        )
+    return chosen
 
 
 def _trace_dynamic(gm: fx.GraphModule, inputs: Inputs, opset: int) -> ir.Model | None:

@@ -80,9 +80,8 @@ class _Writer:
         """Write a constant's codes, and what makes real values of them."""
         if self._gathers_codes:
             self._write_lookups(node)
-        stored, outputs = self._stored(node)
-        name = self._names[node]
-        for index, (output, order) in enumerate(outputs):
+        stored, name = Stored.of(self._site(node), _codes(node)), self._names[node]
+        for index, (output, order) in enumerate(self._readings(node)):
             moved = stored if order is None else stored.permuted(order)
             inner = f"{name}_transposed" if index else name
             source = node.inputs[0], tuple(order or ()), str(moved.codes.dtype)
@@ -102,11 +101,14 @@ class _Writer:
         self._remove(node)
 
     def write_real(self, node: ir.Node) -> None:
-        """Write a constant as the real values of its codes."""
+        """Write a constant as the real values of its codes, transposed where it is read so."""
         codes = torch.from_numpy(_codes(node).astype(np.float32))
-        real = self._site(node).encoding.dequantize(codes)
-        value = self._constants.register(self._names[node], ir.tensor(real.numpy()))
-        self._replace(node, value)
+        real = self._site(node).encoding.dequantize(codes).numpy()
+        for index, (output, order) in enumerate(self._readings(node)):
+            moved = real if order is None else np.ascontiguousarray(real.transpose(order))
+            name = f"{self._names[node]}_transposed" if index else self._names[node]
+            self._replace(output, self._constants.register(name, ir.tensor(moved)))
+        self._remove(node)
 
     def skip_quantized(self, node: ir.Node) -> None:
         """Let whatever reads a quantized tensor read the tensor itself."""
@@ -156,14 +158,13 @@ class _Writer:
             if value.name in wanted:
                 value.name = free_name(f"{value.name}_value", self._graph.initializers.__contains__)
 
-    def _stored(self, node: ir.Node) -> tuple[Stored, list[tuple[ir.Node, list[int] | None]]]:
-        """Return what a node stores, and the nodes to replace: it and the transpositions behind it."""
-        stored = Stored.of(self._site(node), _codes(node))
+    def _readings(self, node: ir.Node) -> list[tuple[ir.Node, list[int] | None]]:
+        """Return the nodes to replace by a constant, with its order of axes: itself, and transpositions."""
         turned = [reader for reader, _ in node.outputs[0].uses() if reader.op_type == "Transpose"]
         rest = len(list(node.outputs[0].uses())) > len(turned) or node.outputs[0].is_graph_output()
         outputs: list[tuple[ir.Node, list[int] | None]] = [(node, None)] if rest else []
         orders = [(reader, list(reader.attributes["perm"].as_ints())) for reader in turned]
-        return stored, [*outputs, *orders]
+        return [*outputs, *orders]
 
     def _site(self, node: ir.Node) -> Site:
         return self._sites[node.attributes[SITE].as_int()]
