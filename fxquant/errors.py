@@ -58,6 +58,10 @@ class QuantizerError(FxQuantError, RuntimeError):
     """A quantizer that does not fit its tensor, its grid or its use."""
 
 
+class ModelFileError(FxQuantError, ValueError):
+    """A file that cannot be read as a model."""
+
+
 class ExportError(FxQuantError, RuntimeError):
     """The model could not be written, or what was written does not read back."""
 
