@@ -3,8 +3,9 @@
     python tools/condense_qnn_matrix.py qnn_matrix.csv
 
 The matrix has a row per small model: `case` is "<name>/<activation>", `v75` says int, float or no, `v75_diff`
-is the largest difference from exact arithmetic, in output steps where `unit` is q. An operator gets the worst of
-its groups of cases, and of the cases in a group, which are alternatives such as types of a parameter, the best.
+is the largest difference from exact arithmetic, in output steps where `unit` is q. An operator gets the worst
+of its groups of cases, and of the cases in a group, which are alternatives such as types of a parameter, the
+best.
 """
 
 import csv

@@ -25,9 +25,9 @@ def load_graph(model: object) -> Graph:
         ModelFileError: If the file is not there or is no ONNX model.
     """
     if isinstance(model, ir.Model):
-        return Graph(_with_shapes(ir.to_proto(model), None))
+        return _graph(ir.to_proto(model), "the model given", None)
     if isinstance(model, onnx.ModelProto):
-        return Graph(_with_shapes(model, None))
+        return _graph(model, "the model given", None)
     if not isinstance(model, str | Path):
         raise ModelTypeError(
             f"A {type(model).__name__} is no ONNX model.", remedy="Pass a path, a ModelProto or an ir.Model."
@@ -40,12 +40,7 @@ def load_graph(model: object) -> Graph:
             f"'{path}' cannot be read as an ONNX model: {first_line(error)}.",
             remedy="Pass the path of a whole .onnx file.",
         ) from error
-    if not proto.graph.output:
-        raise ModelFileError(f"'{path}' holds no graph.", remedy="Pass the path of a whole .onnx file.")
-    try:
-        return Graph(_with_shapes(proto, path.parent))
-    except Exception as error:  # onnx_ir has no common error for a graph that is not one
-        raise ModelFileError(f"The graph of '{path}' is not valid: {first_line(error)}.") from error
+    return _graph(proto, f"'{path}'", path.parent)
 
 
 def save_graph(graph: Graph, path: Path) -> None:
@@ -63,6 +58,16 @@ def save_graph(graph: Graph, path: Path) -> None:
         return
     proto = ir.to_proto(graph.model)
     write_atomically(path, lambda temporary: onnx.save_model(proto, str(temporary)))
+
+
+def _graph(proto: onnx.ModelProto, name: str, folder: Path | None) -> Graph:
+    if not proto.graph.output:
+        raise ModelFileError(f"There is no graph in {name}.", remedy="Pass the path of a whole .onnx file.")
+    try:
+        return Graph(_with_shapes(proto, folder))
+    except Exception as error:  # onnx_ir has no common error for a graph that is not one
+        cause = error.__cause__ or error
+        raise ModelFileError(f"The graph of {name} is not valid: {first_line(cause)}.") from error
 
 
 def _with_shapes(proto: onnx.ModelProto, folder: Path | None) -> ir.Model:

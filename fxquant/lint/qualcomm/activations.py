@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import onnx_ir as ir
 
-from fxquant.lint.graph import Graph, dequantize_of, is_quantize, readers, source
+from fxquant.lint.graph import Graph, dequantize_of, is_quantize, rank, readers, source
 from fxquant.lint.qualcomm.boundaries import bias_product
 from fxquant.lint.qualcomm.units import Unit, code_of, unit_of, units
 from fxquant.lint.rule import Match, Rule, Severity
@@ -16,6 +16,7 @@ _NOT_FUSING = (
     *("Mul", "Swish", "Selu"),
 )
 _SIGNED = ("s8", "s16")
+_GEMM_RANK = 2  # of a product that ONNX Runtime joins with its bias
 
 
 def _clips(graph: Graph) -> Iterator[Match]:
@@ -27,7 +28,8 @@ def _clips(graph: Graph) -> Iterator[Match]:
         if bounds is None or (bounds[0] >= low and bounds[1] <= high):
             continue
         kind = unit.clip.op_type
-        outcome = "refused" if unit.has_fine_weights or unit.node.op_type in _LAYERS else "it runs in fp16"
+        is_layer = unit.node.op_type in _LAYERS or bias_product(graph, unit.node) is not None
+        outcome = "refused" if is_layer else "it runs in fp16"
         yield Match(
             node=unit.node,
             tensor=unit.clip.outputs[0],
@@ -84,16 +86,24 @@ def _erf(graph: Graph) -> Iterator[Match]:
 
 def _bias_adds(graph: Graph) -> Iterator[Match]:
     for node in graph.of("Add"):
-        if bias_product(graph, node) is None:
+        product = bias_product(graph, node)
+        if product is None:
             continue
         unit = unit_of(graph, node)
         bias = next(operand for operand in unit.operands if operand.is_stored)
         if bias.code not in ("", "s32"):
             message = f"a {bias.code} bias, added without a quantizer in between: refused."
             yield Match(node=node, tensor=bias.value, message=message, remedy="Quantize the product first.")
-        elif bias.encoding is None and unit.clip is not None:
-            message = f"a float bias and {unit.clip.op_type} without a quantizer in between: refused."
-            yield Match(node=node, tensor=bias.value, message=message, remedy="Quantize the product first.")
+        elif bias.encoding is None and unit.clip is not None and rank(product.outputs[0]) != _GEMM_RANK:
+            refused = unit_of(graph, product).has_fine_weights
+            yield Match(
+                node=node,
+                tensor=bias.value,
+                message=f"a float bias and {unit.clip.op_type} without a quantizer in between: "
+                + ("refused." if refused else "it runs in fp16."),
+                remedy="Quantize the product first.",
+                severity=None if refused else Severity.WARNING,
+            )
 
 
 def _signed(graph: Graph) -> Iterator[Match]:
@@ -183,7 +193,8 @@ ACTIVATION_RULES = (
     Rule(
         id="QNN-7",
         severity=Severity.ERROR,
-        statement="a bias added to MatMul without a quantizer in between is int32, or float without Relu",
+        statement="a bias added to MatMul without a quantizer in between is int32, or float in 2-d or "
+        "without Relu",
         why="refused",
         check=_bias_adds,
     ),

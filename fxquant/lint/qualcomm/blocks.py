@@ -68,8 +68,11 @@ def _faults_of_one_stage(unit: Unit, weight: Operand, grid: Encoding) -> Iterato
     given, kind = layer_input(unit), unit.node.op_type
     if weight.code.startswith("U"):
         yield "unsigned codes in blocks: accepted, and wrong.", "Use int4."
-    if kind not in ("Conv", "MatMul"):
-        yield f"blocks in {kind}: refused.", "Use MatMul, or scales per channel."
+    if kind == "ConvTranspose" or (kind == "Gemm" and len(unit.node.inputs) > 2):
+        yield (
+            f"blocks in {kind}{' with a bias' if kind == 'Gemm' else ''}: refused.",
+            "Use MatMul, or scales per channel.",
+        )
     elif kind == "Conv" and _kernel(weight) not in (None, 1):
         yield "blocks in a convolution other than 1 x 1: refused.", _PER_CHANNEL
     if given is not None and given.code in ("u8", "s8"):
@@ -104,7 +107,8 @@ BLOCK_RULES = (
     Rule(
         id="QNN-18",
         severity=Severity.ERROR,
-        statement="blocks with float scales: signed codes in MatMul or a 1 x 1 Conv without float bias, on "
+        statement="blocks with float scales: signed codes in MatMul, Gemm without bias or a 1 x 1 Conv "
+        "without float bias, on "
         "16-bit "
         "activations, blocks a multiple of 8",
         why="a float bias or unsigned codes give garbage, the rest is refused; what runs computes in fp16",

@@ -2,29 +2,25 @@
 
 from collections.abc import Iterator
 
+import numpy as np
 import onnx_ir as ir
 
-from fxquant.lint.graph import Graph, dims, is_quantize, readers, text_attribute
-from fxquant.lint.qualcomm.units import unit_of, units
+from fxquant.lint.graph import Graph, dims, ints_attribute, is_quantize, readers, text_attribute
+from fxquant.lint.qualcomm.units import Unit, unit_of, units
 from fxquant.lint.rule import Match, Rule, Severity
 
-_SAME = frozenset(
+# What becomes of what moves values when its output has another encoding; what is not here requantizes.
+_FLOAT_AT_ANOTHER_SCALE = frozenset(
     {
-        "Reshape",
-        "Flatten",
-        "Squeeze",
-        "Unsqueeze",
-        "Expand",
-        "Tile",
-        "Gather",
-        "MaxPool",
-        "Resize",
-        "Identity",
+        *("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Expand", "Tile", "Gather", "MaxPool", "Resize"),
+        *("Identity", "Transpose"),
     }
 )
-_REQUANTIZING = frozenset(
-    {"Transpose"}
-)  # may change the scale, but then loses a change of the zero point alone
+_WRONG_AT_ANOTHER_SCALE = frozenset({"DepthToSpace", "SpaceToDepth"})
+_WRONG_AT_ANOTHER_ZERO = frozenset({"DepthToSpace", "SpaceToDepth", "Resize"})
+_WRONG_AT_ANOTHER_ZERO_AT_THE_END = frozenset({"Transpose"})
+_REFUSED_AT_ANOTHER_ZERO = frozenset({"Gather", "Tile"})
+_MIDDLE = 128
 _NEAREST = {
     "half_pixel": ("round_prefer_floor", "round_prefer_ceil"),
     "align_corners": ("round_prefer_floor", "round_prefer_ceil"),
@@ -36,23 +32,52 @@ _ANY_RATIO = {("half_pixel", "round_prefer_ceil"), ("asymmetric", "floor")}
 
 def _moved(graph: Graph) -> Iterator[Match]:
     for unit in units(graph):
-        node = unit.node
-        if node.op_type not in _SAME | _REQUANTIZING or not unit.operands or not unit.quantizes:
+        read = unit.operands[0].encoding if unit.operands else None
+        given = graph.encoding(unit.quantizes[0]) if unit.quantizes else None
+        if read is None or given is None or read.dtype != given.dtype or _changes_layout(unit.node):
             continue
-        read, given = unit.operands[0].encoding, graph.encoding(unit.quantizes[0])
-        if read is None or read.dtype != given.dtype:
+        if not read.has_scale_of(given):
+            changed, (outcome, severity) = "the scale", _at_another_scale(unit.node.op_type)
+        elif not read.has_zero_point_of(given):
+            changed, (outcome, severity) = "the zero point", _at_another_zero(unit)
+        else:
             continue
-        if read.has_scale_of(given) and not read.has_zero_point_of(given):
-            message = f"{node.op_type} keeps the scale and changes the zero point: off by that difference."
-            yield Match(node=node, message=message, remedy="Use the encoding of its input.")
-        elif node.op_type in _SAME and not read.has_scale_of(given):
-            message = f"{node.op_type} changes the scale: it runs in fp16."
+        if outcome:
+            message = f"{unit.node.op_type} changes {changed}: {outcome}."
             yield Match(
-                node=node,
-                message=message,
-                remedy="Use the encoding of its input.",
-                severity=Severity.WARNING,
+                node=unit.node, message=message, remedy="Use the encoding of its input.", severity=severity
             )
+    yield from _split(graph)
+
+
+def _changes_layout(node: ir.Node) -> bool:
+    """Whether a Transpose moves channels last or first: HTP does that, and requantizes, as part of others."""
+    order = ints_attribute(node, "perm") if node.op_type == "Transpose" else None
+    if order is None:
+        return False
+    rest = list(range(2, len(order)))
+    return order in ([0, *rest, 1], [0, len(order) - 1, *range(1, len(order) - 1)])
+
+
+def _at_another_scale(op_type: str) -> tuple[str, Severity | None]:
+    if op_type in _WRONG_AT_ANOTHER_SCALE:
+        return "numbers are off by that factor", None
+    return ("it runs in fp16", Severity.WARNING) if op_type in _FLOAT_AT_ANOTHER_SCALE else ("", None)
+
+
+def _at_another_zero(unit: Unit) -> tuple[str, Severity | None]:
+    op_type = unit.node.op_type
+    if op_type in _WRONG_AT_ANOTHER_ZERO:
+        return "numbers are off by that difference", None
+    if op_type in _WRONG_AT_ANOTHER_ZERO_AT_THE_END:
+        pairs = [reader for quantize in unit.quantizes for reader in readers(quantize.outputs[0])]
+        ends = any(pair.outputs[0].is_graph_output() for pair in pairs)
+        said = "numbers are off by that difference where the model ends with it"
+        return said, None if ends else Severity.WARNING
+    return ("refused", None) if op_type in _REFUSED_AT_ANOTHER_ZERO else ("", None)
+
+
+def _split(graph: Graph) -> Iterator[Match]:
     for node in graph.of("Split"):
         for output in node.outputs:
             if unit_of(graph, node).quantizes and not any(map(is_quantize, readers(output))):
@@ -64,16 +89,22 @@ def _products(graph: Graph) -> Iterator[Match]:
     for unit in units(graph):
         if unit.node.op_type != "MatMul" or len(unit.activations) != 2:
             continue
-        first, second = (operand.code for operand in unit.activations)
-        if first == "u16" and second in ("u16", "u8"):
-            said = "is narrowed to 8 bits" if second == "u16" else "has 8 bits"
-            message = f"a product of u16 and {second}: the second {said}, results are off by about 250 steps."
-            yield Match(
-                node=unit.node,
-                tensor=unit.activations[1].value,
-                message=message,
-                remedy="Quantize the second operand as int16 or int8, symmetric.",
-            )
+        first, second = unit.activations
+        grid = second.encoding
+        if first.code != "u16" or grid is None or second.code not in ("u16", "u8"):
+            continue
+        if second.code == "u16":
+            said = "the second is narrowed to 8 bits"
+        elif grid.zero_point is not None and np.all(grid.zero_point == _MIDDLE):
+            continue
+        else:
+            said = f"the zero point of the second is not {_MIDDLE}"
+        yield Match(
+            node=unit.node,
+            tensor=second.value,
+            message=f"a product of u16 and {second.code}: {said}, results are off by about 200 steps.",
+            remedy="Quantize the second operand as int16 or int8, symmetric.",
+        )
 
 
 def _nearest(graph: Graph) -> Iterator[Match]:
@@ -118,16 +149,19 @@ ENCODING_RULES = (
     Rule(
         id="QNN-9",
         severity=Severity.ERROR,
-        statement="Reshape, Flatten, Squeeze, Expand, Tile, Gather, MaxPool and Resize have one encoding "
-        "before and "
-        "after, Transpose no other zero point at the same scale; every output of Split is quantized",
-        why="another scale: fp16; another zero point alone: the numbers are off by the difference",
+        statement="what moves values has one encoding before and after; every output of Split is quantized",
+        why="another scale: fp16, or wrong numbers from DepthToSpace and SpaceToDepth; another zero point: "
+        "wrong "
+        "from these, Resize and Transpose, refused in Gather and Tile; Slice, Split, Pad, Concat, pools and "
+        "a "
+        "Transpose of the layout may have another encoding",
         check=_moved,
     ),
     Rule(
         id="QNN-19",
         severity=Severity.ERROR,
-        statement="of a product of two 16-bit activations the second is int16 or int8",
+        statement="the second operand of a product with a uint16 activation is int16, int8 or uint8 around "
+        "128",
         why="HTP converts a uint16 one to 8 bits, silently",
         check=_products,
     ),

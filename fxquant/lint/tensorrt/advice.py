@@ -32,9 +32,10 @@ def _fused(graph: Graph) -> set[ir.Node]:
 
 
 def _is_float32_op(graph: Graph, node: ir.Node) -> bool:
-    """Whether an op computes in float32, and neither copies nor reads INT8 only."""
+    """Whether an op gives float32 and is no copy, nor joins or resizes INT8."""
     reads = [value for value in node.inputs if value is not None and not graph.is_constant(value)]
-    if not reads or node.op_type in COPIES or all(map(dequantize_before, reads)):
+    is_joining = node.op_type in ("Concat", "Resize") and all(map(dequantize_before, reads))
+    if not reads or node.op_type in COPIES or is_joining:
         return False
     return any(value.dtype is ir.DataType.FLOAT for value in node.outputs)
 

@@ -26,6 +26,7 @@ ACTIVATIONS = frozenset(
         "Tanh",
         "Softplus",
         "Mish",
+        "Swish",
     }
 )
 """Functions of one tensor that fuse into the op before them; Sigmoid counts as part of SiLU."""
@@ -79,11 +80,11 @@ def silu_input(mul: ir.Node) -> ir.Value | None:
     """Return x of a node that computes x * sigmoid(x), or x * hardsigmoid(x); None for another."""
     if mul.op_type != "Mul":
         return None
-    for own, other in ((0, 1), (1, 0)):
-        gate = mul.inputs[other].producer() if mul.inputs[other] is not None else None
-        gated = gate is not None and gate.op_type in ("Sigmoid", "HardSigmoid")
-        if gated and gate is not None and gate.inputs[0] is mul.inputs[own]:
-            return mul.inputs[own]
+    first, second = mul.inputs[:2]
+    for own, other in ((first, second), (second, first)):
+        gate = other.producer() if other is not None else None
+        if gate is not None and gate.op_type in ("Sigmoid", "HardSigmoid") and gate.inputs[0] is own:
+            return own
     return None
 
 
