@@ -19,6 +19,7 @@ BUILT_INS = {
     "NotCalibratedError": RuntimeError,
     "QuantizerError": RuntimeError,
     "ExportError": RuntimeError,
+    "ModelFileError": ValueError,
 }
 COPIES = pytest.mark.parametrize(
     "duplicate", [copy.copy, lambda error: pickle.loads(pickle.dumps(error))], ids=["copy", "pickle"]

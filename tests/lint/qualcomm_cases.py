@@ -36,7 +36,7 @@ CASES = [
     ("wrong", "QNN-14", "bias-with-one-scale", lambda: convolution(code="u16", bias="coarse")),
     ("refused", "QNN-14", "bias-int8", lambda: convolution(bias="int8")),
     ("right", "QNN-15", "int4-per-channel", lambda: convolution(weight="s4", bias="float")),
-    ("refused", "QNN-15", "int4-per-tensor-biased", lambda: convolution(weight="s4", scale=0.1, bias="float")),
+    ("refused", "QNN-15", "int4-one-scale-biased", lambda: convolution(weight="s4", scale=0.1, bias="float")),
     ("right", "QNN-15", "int4-per-tensor-without-bias", lambda: convolution(weight="s4", scale=0.1)),
     ("wrong", "QNN-15", "int2", lambda: product(weight="s2", opset=25)),
     ("right", "QNN-15", "gemm-int4", lambda: dense(weight="s4")),

@@ -1,11 +1,14 @@
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 
 from fxquant.lint import RULES, lint_model
 from tests.lint import tensorrt_acceptance_cases as acceptance
 from tests.lint import tensorrt_placement_cases as placement
+from tests.lint.htp import measure
 from tests.lint.net import Net
+from tests.lint.qualcomm_models import convolution
 
 
 def unsigned_in_the_middle():
@@ -51,7 +54,16 @@ def equal_scales_per_channel():
     return placement.transposed(scale=np.full(16, 0.01))
 
 
-# rule, model, whether the rule is kept afterwards
+def bias_at_another_scale():
+    net, output = convolution("u16", bias="int32", factor=4.0)
+    return net.build(output)
+
+
+def bias_of_8_bits():
+    net, output = convolution(bias="int8")
+    return net.build(output)
+
+
 FIXABLE = [
     pytest.param("A01", unsigned_in_the_middle, id="A01-zero-point-128"),
     pytest.param("A02", unsigned_in_the_middle, id="A02-uint8"),
@@ -66,6 +78,8 @@ FIXABLE = [
     pytest.param("P17", placement.attention, id="P17"),
     pytest.param("P20", equal_scales_per_channel, id="P20"),
     pytest.param("P25", chained_on_one_grid, id="P25"),
+    pytest.param("QNN-14", bias_at_another_scale, id="QNN-14-scale"),
+    pytest.param("QNN-14", bias_of_8_bits, id="QNN-14-int8"),
 ]
 
 
@@ -82,8 +96,9 @@ def outputs(model):
 @pytest.mark.parametrize(("rule", "build"), FIXABLE)
 def test_fixed_file_computes_the_same_and_keeps_the_rule(rule, build, tmp_path):
     model, path = build(), tmp_path / "fixed.onnx"
-    assert any(f.rule == rule and f.is_fixable for f in lint_model(model, "tensorrt").findings)
-    report = lint_model(model, "tensorrt", fix=path)
+    target = "qualcomm" if rule.startswith("QNN") else "tensorrt"
+    assert any(f.rule == rule and f.is_fixable for f in lint_model(model, target).findings)
+    report = lint_model(model, target, fix=path)
     assert sum(report.fixed.values()) > 0
     assert rule not in report.rules
     assert report.fixed_file == path
@@ -124,3 +139,14 @@ def test_fixing_twice_changes_nothing(tmp_path):
     first, second = tmp_path / "first.onnx", tmp_path / "second.onnx"
     lint_model(unsigned_in_the_middle(), "tensorrt", fix=first)
     assert lint_model(first, "tensorrt", fix=second).fixed == {}
+
+
+@pytest.mark.htp
+@pytest.mark.parametrize("options", [{"code": "u16", "bias": "int32", "factor": 4.0}, {"bias": "int8"}])
+def test_htp_computes_a_fixed_bias_as_it_should(options, tmp_path):
+    net, output = convolution(**options)
+    path = tmp_path / "fixed.onnx"
+    lint_model(net.build(output), "qualcomm", fix=path)
+    kind, steps = measure(net, onnx.load(str(path)))
+    assert kind == "integer"
+    assert steps <= 2  # as with a bias that was right from the start

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 import onnx_ir as ir
 
+from fxquant.lint.biases import inline, inlined
 from fxquant.lint.encoding import Encoding
 from fxquant.lint.graph import Graph
 from fxquant.lint.qualcomm.units import Operand, layer_input, units, weight_of
@@ -33,23 +34,53 @@ def _biases(graph: Graph) -> Iterator[Match]:
         bias = unit.operands[2] if unit.node.op_type in _LAYERS and len(unit.operands) > 2 else None
         if bias is None or bias.encoding is None or given is None or given.encoding is None:
             continue
-        if bias.code != "s32":
-            message = f"a {bias.code} bias: refused."
-            yield Match(node=unit.node, tensor=bias.value, message=message, remedy="Store int32.")
-        elif weight is not None and weight.encoding is not None and not weight.encoding.block_size:
-            wanted = _product(given.encoding, weight.encoding)
-            if wanted is not None and not _is_scale(bias.encoding, wanted):
-                is_coarse = bias.encoding.is_per_tensor and wanted.size > 1
-                is_bad = given.code in ("u16", "s16") or is_coarse
-                by = "thousands of steps of 16 bits" if given.code in ("u16", "s16") else "about 11 steps"
-                yield Match(
-                    node=unit.node,
-                    tensor=bias.value,
-                    message="its scale is not scale_input * scale_weight"
-                    + (f": off by {by}." if is_bad else ", which only 8 bits forgive."),
-                    remedy="Store int32 at float32(scale_input * scale_weight), per channel like the weight.",
-                    severity=None if is_bad else Severity.INFO,
-                )
+        message, severity = _fault(given, weight, bias)
+        if message:
+            fixable = bias.dequantize is not None and inlined(graph, bias.dequantize) is not None
+            remedy = "Store float(codes) * scale: ONNX Runtime makes int32 of it at the right scale."
+            yield Match(
+                node=unit.node,
+                tensor=bias.value,
+                message=message,
+                remedy=remedy if fixable else "Store int32 at scale_input * scale_weight.",
+                severity=severity,
+                is_fixable=fixable and not _has_blocks(weight),
+            )
+
+
+def _fault(given: Operand, weight: Operand | None, bias: Operand) -> tuple[str, Severity | None]:
+    """Return what is wrong with a bias, and how bad that is; nothing where it is right."""
+    if bias.code != "s32":
+        return f"a {bias.code} bias: refused.", None
+    if weight is None or weight.encoding is None or _has_blocks(weight):
+        return "", None
+    assert bias.encoding is not None and given.encoding is not None
+    wanted = _product(given.encoding, weight.encoding)
+    if wanted is None or _is_scale(bias.encoding, wanted):
+        return "", None
+    said = "its scale is not scale_input * scale_weight"
+    if given.code in ("u16", "s16"):
+        return f"{said}: off by up to thousands of steps.", None
+    if bias.encoding.is_per_tensor and wanted.size > 1:
+        return f"{said}, and one stands for many: off by tens of steps.", None
+    return f"{said}, which 8 bits forgive.", Severity.INFO
+
+
+def _has_blocks(weight: Operand | None) -> bool:
+    return weight is not None and weight.encoding is not None and weight.encoding.block_size > 0
+
+
+def _inline_biases(graph: Graph) -> int:
+    """Store the float numbers of each bias that HTP gets wrong or refuses; return how many."""
+    fixed = 0
+    for unit in units(graph):
+        given, weight = layer_input(unit), weight_of(unit)
+        bias = unit.operands[2] if unit.node.op_type in _LAYERS and len(unit.operands) > 2 else None
+        if bias is None or bias.dequantize is None or given is None or given.encoding is None:
+            continue
+        if _fault(given, weight, bias)[0] and not _has_blocks(weight):
+            fixed += inline(graph, bias.dequantize)
+    return fixed
 
 
 def _product(given: Encoding, weight: Encoding) -> np.ndarray | None:
@@ -98,6 +129,7 @@ PARAMETER_RULES = (
         statement="a bias is int32 with scale exactly scale_input * scale_weight, or float, or absent",
         why="at another scale it is silently wrong at 16 bits, and at 8 bits where one scale stands for many",
         check=_biases,
+        fix=_inline_biases,
     ),
     Rule(
         id="QNN-20",

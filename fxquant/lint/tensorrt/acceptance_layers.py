@@ -2,10 +2,9 @@
 
 from collections.abc import Iterator
 
-import numpy as np
 import onnx_ir as ir
 
-from fxquant.lint.edit import drop_unread, replace, store
+from fxquant.lint.biases import inline, inlined, is_bias
 from fxquant.lint.graph import (
     WEIGHTED,
     Graph,
@@ -16,17 +15,16 @@ from fxquant.lint.graph import (
 )
 from fxquant.lint.rule import Match, Rule, Severity
 
-_BIAS = 2  # the input of Conv, ConvTranspose and Gemm that is one
 _INTEGERS = ("INT8", "UINT8", "INT4", "UINT4", "INT16", "UINT16", "FLOAT8E4M3FN", "FLOAT4E2M1")
 _POOLS = ("MaxPool", "AveragePool", "LpPool")
 
 
 def _quantized_biases(graph: Graph) -> Iterator[Match]:
     for node in graph.of("DequantizeLinear"):
-        is_int32 = graph.encoding(node).dtype is ir.DataType.INT32
-        if not is_int32 and not _is_bias(node.outputs[0]):
+        is_int32 = _is_int32(graph, node)
+        if not is_int32 and not is_bias(node.outputs[0]):
             continue
-        fixable = _inlined(graph, node) is not None
+        fixable = inlined(graph, node) is not None
         what = "codes are INT32" if is_int32 else "it is a bias"
         yield Match(
             node=node,
@@ -37,42 +35,16 @@ def _quantized_biases(graph: Graph) -> Iterator[Match]:
         )
 
 
-def _is_bias(value: ir.Value) -> bool:
-    uses = list(value.uses())
-    return bool(uses) and all(node.op_type in WEIGHTED and index == _BIAS for node, index in uses)
-
-
-def _inlined(graph: Graph, node: ir.Node) -> np.ndarray | None:
-    """Return what a DequantizeLinear of stored codes gives, bit by bit as ONNX defines it."""
-    encoding, codes = graph.encoding(node), graph.constant(node.inputs[0])
-    if codes is None or encoding.scale is None or encoding.block_size or not encoding.is_symmetric:
-        return None
-    if encoding.scale.dtype != np.float32:
-        return None
-    scale: np.ndarray = encoding.scale.reshape(-1)
-    if scale.size > 1:
-        axis = encoding.axis_in(codes.ndim)
-        if axis is None or codes.ndim <= axis:
-            return None
-        scale = scale.reshape([-1 if index == axis else 1 for index in range(codes.ndim)])
-    values: np.ndarray = codes.astype(np.float32) * scale
-    return values.reshape(codes.shape)
-
-
 def _inline_biases(graph: Graph) -> int:
-    """Store float32(codes) * scale instead of codes and DequantizeLinear; return how many."""
-    fixed = 0
-    for node in list(graph.of("DequantizeLinear")):
-        is_int32 = graph.encoding(node).dtype is ir.DataType.INT32
-        values = _inlined(graph, node) if is_int32 or _is_bias(node.outputs[0]) else None
-        if values is None or node.graph is None:
-            continue
-        replace(node.outputs[0], store(graph, values, f"{node.outputs[0].name}_float"))
-        inputs = list(node.inputs)
-        node.graph.remove(node, safe=True)
-        drop_unread(graph, *inputs)
-        fixed += 1
-    return fixed
+    """Store the float numbers that a bias's codes stand for; return how many."""
+    found = [
+        node for node in graph.of("DequantizeLinear") if _is_int32(graph, node) or is_bias(node.outputs[0])
+    ]
+    return sum(inline(graph, node) for node in found)
+
+
+def _is_int32(graph: Graph, node: ir.Node) -> bool:
+    return graph.encoding(node).dtype is ir.DataType.INT32
 
 
 def _raw_weights(graph: Graph) -> Iterator[Match]:

@@ -167,6 +167,7 @@ TYPE_RULES = (
         why="the parser refuses others; default settings of torch and ONNX Runtime write them",
         check=_nonzero_zero_points,
         fix=shift_to_int8,
+        no_fix="only uint8 around 128 is int8 around 0",
     ),
     Rule(
         id="A02",
@@ -175,6 +176,7 @@ TYPE_RULES = (
         why="stored UINT8 is refused; a UINT8 zero point only warns, and [0, 255] is clipped at 127 * scale",
         check=_foreign_types,
         fix=shift_to_int8,
+        no_fix="only uint8 around 128 is int8 around 0",
     ),
     Rule(
         id="A03",
