@@ -232,3 +232,14 @@ def biased_product(relu, bias, shape=(1, 4, 32), scale=None):
     more = net.bias("b", 16, x, w) if bias == "int32" else b[bias]()
     y = net.op("Add", net.op("MatMul", x, w, name="product"), more, name="op")
     return net, net.on_grid(net.op("Relu", y, name="act") if relu else y)
+
+
+def embedding(table="u8", scale=0.02):
+    """Rows of a stored table, given on its own grid or another."""
+    net = MeasuredNet()
+    factor = net.stored("c", 1, code="u8", scale=0.01, zero=128)
+    shift = net.on_grid(net.op("Mul", net.start(1, 8), factor))
+    rows = net.stored("t", 10, 8, code=table, scale=scale, zero=128 if table == "u8" else 0)
+    picked = net.op("Gather", rows, net.const("ids", np.array([[3, 1, 4]])), name="op", axis=0)
+    picked = net.on_grid(picked, grid=(np.float32(0.02), 128))
+    return net, net.on_grid(net.op("Add", picked, shift, name="sum"))

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from fxquant.targets.htp_support import ACTIVATIONS, Kind, htp_support
+from fxquant.targets.htp_weights import Outcome, WeightFormat, htp_weight_outcome
 
 ROOT = Path(__file__).parents[2]
 
@@ -26,6 +27,24 @@ def test_what_runs_and_is_wrong_is_marked(op, activation):
 def test_an_operator_that_was_not_measured_has_no_support():
     assert htp_support("Mystery", "u8") is None
     assert htp_support("Conv", "u4") is None
+
+
+@pytest.mark.parametrize(
+    ("layer", "weight", "is_per_channel", "activation", "outcome"),
+    [
+        ("conv2d", "s8", True, "u8", Outcome.RIGHT),
+        ("depthwise2d", "s8", True, "s16", Outcome.REFUSED),
+        ("gemm", "s4", True, "u16", Outcome.RIGHT),
+        ("matmul", "float", False, "u8", Outcome.FLOAT),
+        ("conv2d", "float", False, "u16", Outcome.WRONG),
+        ("conv4d", "s8", True, "u8", None),
+    ],
+)
+def test_outcome_of_a_weight_is_as_measured(layer, weight, is_per_channel, activation, outcome):
+    form = WeightFormat(
+        layer=layer, weight=weight, is_per_channel=is_per_channel, is_centered=True, has_bias=False
+    )
+    assert htp_weight_outcome(form, activation) is outcome
 
 
 def test_every_row_of_the_data_is_read():

@@ -32,9 +32,20 @@ _ANY_RATIO = {("half_pixel", "round_prefer_ceil"), ("asymmetric", "floor")}
 
 def _moved(graph: Graph) -> Iterator[Match]:
     for unit in units(graph):
-        read = unit.operands[0].encoding if unit.operands else None
+        first = next(iter(unit.operands), None)
         given = graph.encoding(unit.quantizes[0]) if unit.quantizes else None
-        if read is None or given is None or read.dtype != given.dtype or _changes_layout(unit.node):
+        if first is None or given is None or _changes_layout(unit.node):
+            continue
+        read = first.encoding
+        if read is None or read.dtype != given.dtype:
+            if first.is_stored and unit.node.op_type in _FLOAT_AT_ANOTHER_SCALE:
+                message = f"reads {first.code or 'float'} and gives another type: it runs in fp16."
+                yield Match(
+                    node=unit.node,
+                    message=message,
+                    remedy="Store the table on the grid of the output.",
+                    severity=Severity.WARNING,
+                )
             continue
         if not read.has_scale_of(given):
             changed, (outcome, severity) = "the scale", _at_another_scale(unit.node.op_type)

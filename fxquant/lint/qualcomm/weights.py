@@ -1,147 +1,150 @@
-"""Weights of layers: their axis, symmetry and width, and what becomes of float ones."""
+"""Weights of layers: the axis of their scales, and formats that HTP does not take."""
 
 from collections.abc import Iterator
 
 import numpy as np
 
-from fxquant.lint.graph import Graph, dims, int_attribute
+from fxquant.lint.encoding import Encoding
+from fxquant.lint.graph import Graph, dims, int_attribute, rank
 from fxquant.lint.qualcomm.units import Operand, Unit, layer_input, units, weight_of
 from fxquant.lint.rule import Match, Rule, Severity
+from fxquant.targets.htp_weights import Outcome, WeightFormat, htp_weight_outcome
 
-_LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
-_MIDDLE = 128
+_MIDDLES = {"u8": 128, "u16": 32768, "UINT4": 8}
+_CODES = {"INT4": "s4", "UINT4": "u4"}
+_BIAS = 2  # the input that is one
+_SAID = {
+    Outcome.REFUSED: "refused",
+    Outcome.WRONG: "accepted, and off by over 100 steps",
+    Outcome.FLOAT: "computes in fp16",
+}
 
 
 def _layers(graph: Graph) -> Iterator[tuple[Unit, Operand]]:
     """Yield each layer with a stored weight, and the weight."""
     for unit in units(graph):
         weight = weight_of(unit)
-        if unit.node.op_type in _LAYERS and weight is not None:
+        if unit.node.op_type in ("Conv", "ConvTranspose", "Gemm", "MatMul") and weight is not None:
             yield unit, weight
 
 
 def _axes(graph: Graph) -> Iterator[Match]:
     for unit, weight in _layers(graph):
         grid = weight.encoding
-        if grid is None:
-            continue
-        rank, wanted = _rank_and_axis(unit, weight)
         is_direct = weight.dequantize is not None and weight.dequantize.outputs[0] is weight.value
-        axis = grid.axis_in(rank)
-        if grid.is_per_channel and is_direct and None not in (rank, wanted, axis) and axis != wanted:
+        if grid is None or not grid.is_per_channel or not is_direct:
+            continue
+        count, wanted = rank(weight.value), _output_axis(unit, weight)
+        axis = grid.axis_in(count)
+        if None not in (wanted, axis) and axis != wanted:
             outcome = "accepted, and wrong" if unit.node.op_type == "MatMul" else "refused"
             yield Match(
                 node=unit.node,
                 message=f"the weight's scales lie along axis {axis}, its outputs along {wanted}: {outcome}.",
                 remedy="Quantize along the output channels.",
             )
-        if not grid.is_symmetric:
-            yield from _asymmetric(unit, weight)
 
 
-def _rank_and_axis(unit: Unit, weight: Operand) -> tuple[int | None, int | None]:
-    shape = dims(weight.value)
-    rank = None if shape is None else len(shape)
-    kind = unit.node.op_type
+def _output_axis(unit: Unit, weight: Operand) -> int | None:
+    kind, count = unit.node.op_type, rank(weight.value)
     if kind == "ConvTranspose":
-        return rank, 1
+        return 1
     if kind == "Conv" or (kind == "Gemm" and int_attribute(unit.node, "transB", 0)):
-        return rank, 0
-    return rank, None if rank is None else rank - 1
+        return 0
+    return None if count is None else count - 1
 
 
-def _asymmetric(unit: Unit, weight: Operand) -> Iterator[Match]:
-    grid = weight.encoding
-    assert grid is not None and grid.zero_point is not None
-    given = layer_input(unit)
-    is_middle = weight.code == "u8" and bool(np.all(grid.zero_point == _MIDDLE))
-    if weight.code == "s8" and grid.is_per_channel:
-        message = "int8 weights per channel have zero points other than 0: refused."
-        yield Match(node=unit.node, tensor=weight.value, message=message, remedy="Quantize symmetrically.")
-    elif weight.code == "u8" and given is not None and given.code in ("s8", "s16"):
-        message = f"uint8 weights on {given.code} activations: refused."
-        yield Match(node=unit.node, tensor=weight.value, message=message, remedy="Use int8 weights.")
-    elif weight.code == "u8" and not is_middle and grid.is_per_tensor and given and given.code == "u16":
-        message = "uint8 weights around another number than 128: off by about 400 steps of 16 bits."
-        yield Match(node=unit.node, tensor=weight.value, message=message, remedy="Use int8, symmetric.")
-
-
-def _narrow(graph: Graph) -> Iterator[Match]:
+def _formats(graph: Graph) -> Iterator[Match]:
     for unit, weight in _layers(graph):
         grid, given = weight.encoding, layer_input(unit)
-        if grid is None or grid.block_size or grid.bits not in (2, 4):
+        if grid is None or grid.block_size or given is None or given.encoding is None:
             continue
-        is_convolution = unit.node.op_type in ("Conv", "ConvTranspose")
         if grid.bits == 2:
-            message, remedy = "2-bit weights are accepted, and wrong.", "Use int4 or int8."
-        elif given is not None and given.code == "s8":
-            message, remedy = "4-bit weights on int8 activations: refused.", "Use uint8 activations."
-        elif is_convolution and grid.is_per_tensor and len(unit.node.inputs) > 2:
-            message, remedy = "4-bit weights with one scale, and a bias: refused.", "One scale per channel."
-        elif is_convolution and weight.code == "UINT4":
-            message, remedy = "unsigned 4-bit weights: refused.", "Use int4, symmetric."
-        else:
+            message = "2-bit weights are accepted, and wrong."
+            yield Match(node=unit.node, message=message, remedy="Use int4 or int8.")
             continue
-        yield Match(node=unit.node, tensor=weight.value, message=message, remedy=remedy)
-
-
-def _wide(graph: Graph) -> Iterator[Match]:
-    for unit, weight in _layers(graph):
-        given = layer_input(unit)
-        if weight.code in ("s16", "u16") and given is not None and given.encoding is not None:
-            is_fine = weight.encoding is not None and not weight.encoding.is_per_tensor
-            if given.code != "u16":
-                message = f"16-bit weights on {given.code} activations: refused."
-                yield Match(node=unit.node, tensor=weight.value, message=message, remedy="Use int8 weights.")
-            elif is_fine:
-                message = "16-bit weights per channel: off by about 24 steps."
-                yield Match(node=unit.node, tensor=weight.value, message=message, severity=Severity.WARNING)
-
-
-def _widths(graph: Graph) -> Iterator[Match]:
-    yield from _narrow(graph)
-    yield from _wide(graph)
+        form = _format(unit, weight, grid)
+        outcome = None if form is None else htp_weight_outcome(form, given.code)
+        if form is not None and outcome not in (None, Outcome.RIGHT):
+            yield Match(
+                node=unit.node,
+                message=f"{_described(form)} on {given.code} activations: {_SAID[outcome]}.",
+                remedy="Use int8 weights per channel, symmetric, on uint8 or uint16 activations.",
+                severity=Severity.WARNING if outcome is Outcome.FLOAT else None,
+            )
 
 
 def _float_weights(graph: Graph) -> Iterator[Match]:
     for unit, weight in _layers(graph):
         given = layer_input(unit)
-        is_inside = given is not None and given.encoding is not None and bool(unit.quantizes)
-        if weight.encoding is not None or given is None or not is_inside:
+        if weight.encoding is not None or given is None or given.encoding is None or not unit.quantizes:
             continue
-        if unit.node.op_type == "MatMul":
-            message = "its weight is float: it runs in fp16."
+        form = _format(unit, weight, None)
+        outcome = None if form is None else htp_weight_outcome(form, given.code)
+        if outcome is Outcome.FLOAT:
+            message, severity = "its weight is float: it computes in fp16.", Severity.WARNING
         else:
             message = "its weight is float: ONNX Runtime quantizes it to int8 with one scale, silently."
+            severity = Severity.INFO if outcome is Outcome.RIGHT else Severity.ERROR
         yield Match(
             node=unit.node,
             tensor=weight.value,
             message=message,
             remedy="Quantize the weight, or neither input nor output.",
-            severity=None
-            if given.code in ("u16", "s16") and unit.node.op_type != "MatMul"
-            else Severity.WARNING,
+            severity=severity,
         )
+
+
+def _format(unit: Unit, weight: Operand, grid: Encoding | None) -> WeightFormat | None:
+    """Return the format of a layer's weight as the measured table has it; None for what it has not."""
+    layer = _layer(unit, weight)
+    if layer is None:
+        return None
+    zero = 0 if grid is None else _MIDDLES.get(weight.code, 0)
+    is_centered = grid is None or grid.zero_point is None or bool(np.all(grid.zero_point == zero))
+    return WeightFormat(
+        layer=layer,
+        weight="float" if grid is None else _CODES.get(weight.code, weight.code),
+        is_per_channel=grid is not None and grid.is_per_channel,
+        is_centered=is_centered,
+        has_bias=len(unit.node.inputs) > _BIAS and unit.node.inputs[_BIAS] is not None,
+    )
+
+
+def _layer(unit: Unit, weight: Operand) -> str | None:
+    shape, kind = dims(weight.value), unit.node.op_type
+    if kind in ("Gemm", "MatMul"):
+        return kind.lower()
+    if shape is None:
+        return None
+    is_depthwise = kind == "Conv" and shape[1] == 1 and int_attribute(unit.node, "group", 1) > 1
+    name = "depthwise" if is_depthwise else "conv" if kind == "Conv" else "conv_transpose"
+    return f"{name}{len(shape) - 2}d"
+
+
+def _described(form: WeightFormat) -> str:
+    scales = "per channel" if form.is_per_channel else "with one scale"
+    zero = "" if form.is_centered else ", zero point off the middle,"
+    return f"{form.weight} weights {scales}{zero}{' and a bias' if form.has_bias else ''} in {form.layer}"
 
 
 WEIGHT_RULES = (
     Rule(
         id="QNN-13",
         severity=Severity.ERROR,
-        statement="weights are signed and symmetric, with scales along the outputs: axis 0 of Conv and of "
-        "Gemm with "
-        "transB, 1 of ConvTranspose, else last",
-        why="MatMul along its inputs is accepted and wrong; the rest is refused, or wrong at 16 bits",
+        statement="a weight's scales lie along its outputs: axis 0 of Conv and of Gemm with transB, 1 of "
+        "ConvTranspose, else last",
+        why="MatMul along its inputs is accepted and wrong, others are refused",
         check=_axes,
     ),
     Rule(
         id="QNN-15",
         severity=Severity.ERROR,
-        statement="4-bit weights are int4 per channel on uint8 or 16-bit activations; 16-bit weights are per "
-        "tensor on "
-        "uint16; 2-bit ones are not used",
-        why="2 bits are accepted and wrong, the rest is refused",
-        check=_widths,
+        statement="the weight has a format that the layer takes on these activations: int8 symmetric is "
+        "always one, "
+        "int4 mostly, int2 never",
+        why="measured, format by format (fxquant/targets/htp_weights.csv): refused, wrong or fp16",
+        check=_formats,
     ),
     Rule(
         id="QNN-16",
