@@ -3,8 +3,8 @@
     python -m tools.measure_htp_weights
 
 Needs onnxruntime-qnn, whose simulator runs each small model (four minutes in all). A layer is "refused", or
-computes in "float" (fp16), or runs on integers and is "right" or "wrong": off by 8 steps of an 8-bit output, by
-100 of a 16-bit one, against exact arithmetic.
+computes in "float" (fp16), or runs on integers and is "right" or "wrong": off by 8 steps of an 8-bit output,
+by 100 of a 16-bit one, against exact arithmetic.
 """
 
 from pathlib import Path

@@ -1,7 +1,7 @@
 """htp_weight_outcome: what Qualcomm's HTP makes of a layer with a weight of some format, as measured.
 
-The table htp_weights.csv is written by tools/measure_htp_weights.py, on the simulator of onnxruntime-qnn 2.7.0
-for SM8650 (V75): a small layer of each kind, input and output quantized with one type.
+The table htp_weights.csv is written by tools/measure_htp_weights.py, on the simulator of onnxruntime-qnn
+2.7.0 for SM8650 (V75): a small layer of each kind, input and output quantized with one type.
 """
 
 import csv

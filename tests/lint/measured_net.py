@@ -29,15 +29,15 @@ def feeds(inputs):
     return {name: (np.rint(x / scales[name]) * scales[name]).astype(np.float32) for name, x in values.items()}
 
 
-def exactly(model, inputs):
-    """What a model computes as ONNX defines it: nothing fused."""
+def exactly(model, values):
+    """What a model computes of some inputs as ONNX defines it: nothing fused."""
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(
         model.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
-    return session.run(None, feeds(inputs))
+    return session.run(None, values)
 
 
 class MeasuredNet(Net):
@@ -63,7 +63,7 @@ class MeasuredNet(Net):
         return read
 
     def span(self, y):
-        values = exactly(self.build(y), self.given)[0]
+        values = exactly(self.build(y), feeds(self.given))[0]
         return float(values.min()), float(values.max())
 
     def bias(self, name, count, x, weight, factor=1.0):

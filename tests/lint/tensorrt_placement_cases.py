@@ -156,6 +156,14 @@ def attention(keys_late=True, softmax=True, mask=False):
     return net.build(net.op("MatMul", weights, net.pair(v), name="mixed"))
 
 
+def pool_beside(quantized=False):
+    net = Net()
+    x = net.op("Relu", convolution(net, net.pair(net.input(1, 16, 8, 8)), "stem"), name="stem_relu")
+    read = net.pair(x)
+    pooled = net.op("GlobalAveragePool", read if quantized else x, name="pool")
+    return net.build(net.op("Add", convolution(net, read, "after"), net.pair(pooled), name="sum"))
+
+
 def gate(both=False):
     net = Net()
     x = net.op("Relu", convolution(net, net.pair(net.input(1, 16, 8, 8)), "stem"), name="stem_relu")
@@ -265,6 +273,7 @@ PLACEMENT = [
     ("P22", lowest_code, "w_dq", lambda: lowest_code(-127)),
     ("P23", islands, "", good),
     ("P24", islands, "island", lambda: islands("Identity")),
+    ("P24", pool_beside, "pool", lambda: pool_beside(quantized=True)),
     ("P25", chained, "again", good),
     ("P27", silu_add, "sum", lambda: silu_add("relu")),
     ("P28", lambda: two_quantizers(0.07, shortcut=True), "q1", lambda: two_quantizers(0.05, shortcut=True)),

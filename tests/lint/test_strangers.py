@@ -1,7 +1,5 @@
 """Files of other tools: what is famously wrong with them is found."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import onnx
 import pytest
@@ -10,7 +8,7 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantTy
 from torch import nn
 
 import fxquant
-from tests.lint.htp import measure
+from tests.lint.htp import run
 from tests.lint.test_fixes import outputs
 
 
@@ -113,8 +111,8 @@ def test_default_file_of_onnxruntime_breaks_no_rule_of_qualcomm(per_channel, flo
 @pytest.mark.htp
 def test_default_file_of_onnxruntime_runs_on_integers_on_htp(float_file, tmp_path):
     path = quantized(float_file, tmp_path, QuantType.QUInt8, per_channel=True)
-    net = SimpleNamespace(given=[("x", (2, 3, 16, 16), 0.05)], grids={})
-    assert measure(net, onnx.load(str(path)))[0] == "integer"
+    values = {"x": np.random.default_rng(0).standard_normal((2, 3, 16, 16)).astype(np.float32)}
+    assert run(onnx.load(str(path)), values)[0] == "integer"
 
 
 def test_int8_activations_of_onnxruntime_are_named_for_qualcomm(float_file, tmp_path):

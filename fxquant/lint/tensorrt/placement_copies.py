@@ -154,6 +154,19 @@ def _islands(graph: Graph) -> Iterator[Match]:
         yield Match(node=nodes[0], message=message, remedy="Leave its neighbours float, if they are cheap.")
 
 
+def _float_twins(graph: Graph) -> Iterator[Match]:
+    for node in graph.of("AveragePool", "GlobalAveragePool"):
+        value = node.inputs[0]
+        if value is not None and any(map(is_quantize, readers(value))):
+            message = f"reads '{value.name}' in float, which others read in INT8: it is written twice."
+            yield Match(node=node, tensor=value, message=message, remedy="Let it read the quantized one.")
+
+
+def _broken_regions(graph: Graph) -> Iterator[Match]:
+    yield from _islands(graph)
+    yield from _float_twins(graph)
+
+
 COPY_RULES = (
     Rule(
         id="P08",
@@ -175,9 +188,10 @@ COPY_RULES = (
     Rule(
         id="P24",
         severity=Severity.WARNING,
-        statement="regions of INT8 are contiguous",
-        why="each float op inside one costs two reformats",
-        check=_islands,
+        statement="regions of INT8 are contiguous, and a pool reads the INT8 tensor where there is one",
+        why="each float op inside one costs two reformats; a tensor read both ways is written twice",
+        check=_broken_regions,
+        no_fix="what reads a quantized tensor instead gives other numbers",
     ),
     Rule(
         id="P25",
