@@ -125,6 +125,8 @@ CASES = [
     ("float", "QNN-1", "two-types-per-tensor", lambda: two_types(scale=0.01)),
     ("refused", "QNN-2", "two-types-per-channel", two_types),
     ("refused", "QNN-2", "float-output", lambda: convolution(out="float")),
+    ("refused", "QNN-2", "float-output-biased", lambda: biased_product(0, "float", out="float")),
+    ("float", "QNN-1", "float-output-scalar", lambda: biased_product(0, "float", scale=0.01, out="float")),
     ("float", "QNN-1", "float-output-of-relu", identity_of_float),
     ("refused", "QNN-25", "rank-6", lambda: high_rank(1, 2, 2, 2, 2, 2)),
     ("right", "QNN-25", "rank-5", lambda: high_rank(1, 2, 2, 2, 2)),

@@ -220,7 +220,7 @@ def high_rank(*shape):
     return net, net.on_grid(net.op("Sigmoid", net.start(*shape), name="op"))
 
 
-def biased_product(relu, bias, shape=(1, 4, 32), scale=None):
+def biased_product(relu, bias, shape=(1, 4, 32), scale=None, out="u8"):
     """MatMul, a bias added without a quantizer between, perhaps a Relu."""
     net = MeasuredNet()
     x = net.start(*shape)
@@ -231,7 +231,8 @@ def biased_product(relu, bias, shape=(1, 4, 32), scale=None):
     }
     more = net.bias("b", 16, x, w) if bias == "int32" else b[bias]()
     y = net.op("Add", net.op("MatMul", x, w, name="product"), more, name="op")
-    return net, net.on_grid(net.op("Relu", y, name="act") if relu else y)
+    y = net.op("Relu", y, name="act") if relu else y
+    return net, y if out == "float" else net.on_grid(y)
 
 
 def embedding(table="u8", scale=0.02):

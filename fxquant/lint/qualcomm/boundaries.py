@@ -1,6 +1,7 @@
 """Quantizers around every operator: without one of them HTP computes in fp16, or refuses the model."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import onnx_ir as ir
 
@@ -19,8 +20,8 @@ def _unformed(graph: Graph) -> Iterator[tuple[Unit, str, str]]:
     """Yield each operator that is no unit on integers, why, and what would make it one."""
     if not any(True for _ in graph.of("QuantizeLinear", "DequantizeLinear")):
         return
-    for unit in units(graph):
-        if _is_inside_another(graph, unit.node) or _has_only_float_kernel(unit):
+    for unit in (_joined(graph, unit) for unit in units(graph)):
+        if unit is None or _is_inside_another(graph, unit.node) or _has_only_float_kernel(unit):
             continue
         floats = [operand for operand in unit.activations if operand.encoding is None]
         if floats:
@@ -36,6 +37,17 @@ def _unformed(graph: Graph) -> Iterator[tuple[Unit, str, str]]:
             yield unit, "its output is also read as float", "Let that reader read the DequantizeLinear."
         else:
             yield from _mixed(graph, unit)
+
+
+def _joined(graph: Graph, unit: Unit) -> Unit | None:
+    """Return a MatMul and the Add of its bias as one unit, in place of the Add; None in place of the MatMul."""
+    after = readers(unit.node.outputs[0])
+    if unit.node.op_type == "MatMul" and any(bias_product(graph, node) is unit.node for node in after):
+        return None
+    product = bias_product(graph, unit.node)
+    if product is None:
+        return unit
+    return replace(unit, node=product, operands=unit_of(graph, product).operands)
 
 
 def _mixed(graph: Graph, unit: Unit) -> Iterator[tuple[Unit, str, str]]:
@@ -54,12 +66,6 @@ def _is_inside_another(graph: Graph, node: ir.Node) -> bool:
     before = value.producer() if value is not None else None
     if node.op_type in CLIPPING and before is not None and before.op_type in FUSES_CLIP:
         return unit_of(graph, before).clip is node
-    if node.op_type == "Add" and bias_product(graph, node) is not None:
-        return True
-    if node.op_type == "MatMul" and any(
-        bias_product(graph, reader) is node for reader in readers(node.outputs[0])
-    ):
-        return True
     if node.op_type in PASSING and value is not None:
         return not any(is_quantize(reader) for reader in readers(node.outputs[0]))
     return False
