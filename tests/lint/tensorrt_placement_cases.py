@@ -142,6 +142,22 @@ def normalized(kind="LayerNormalization", quantized=True):
     return net.build(net.op(kind, read, *more, name="norm"))
 
 
+def normalized_after_convolution(between="Transpose"):
+    net = Net()
+    y = convolution(net, net.pair(net.input(1, 16, 8, 8)))
+    y = net.op("Sin", y) if between == "Sin" else y
+    y = net.pair(net.op("Transpose", y, perm=[0, 2, 3, 1]))
+    return net.build(net.op("LayerNormalization", y, net.const("g", np.ones(16, np.float32)), name="norm"))
+
+
+def shared_by_branch_and_add():
+    """A convolution whose quantized output goes to an add and to what is added to it, as in ConvNeXt."""
+    net = Net()
+    x = net.pair(convolution(net, net.pair(net.input(1, 16, 8, 8)), "stem"))
+    branch = net.op("Sin", convolution(net, x, "branch"))
+    return net.build(net.op("Add", branch, x, name="sum"))
+
+
 def attention(keys_late=True, softmax=True, mask=False):
     net = Net()
     q, k, v = (net.input(1, 2, 32, 16, name=name) for name in "qkv")
@@ -245,6 +261,7 @@ PLACEMENT = [
     ("P04", lambda: residual(left=True), "sum", residual),
     ("P04", lambda: residual(right=False), "sum", residual),
     ("P04", lambda: residual(left=True, right=False), "sum", residual),
+    ("P04", lambda: residual(left=True), "sum", shared_by_branch_and_add),
     ("P05", lambda: two_branches(long_is_float=False), "sum", two_branches),
     ("P06", factor, "twice", lambda: factor(quantized=False)),
     ("P07", pool, "pool", lambda: pool(quantized=True)),
@@ -261,6 +278,7 @@ PLACEMENT = [
     ("P15", pool, "pool", good),
     ("P16", normalized, "norm", lambda: normalized(quantized=False)),
     ("P16", lambda: normalized("Softmax"), "norm", lambda: normalized("Softmax", quantized=False)),
+    ("P16", lambda: normalized_after_convolution("Sin"), "norm", normalized_after_convolution),
     ("P17", attention, "scores", lambda: attention(keys_late=False)),
     ("P17", lambda: attention(keys_late=False, softmax=False), "scores", lambda: attention(keys_late=False)),
     ("P17", lambda: attention(keys_late=False, mask=True), "scores_q", lambda: attention(keys_late=False)),

@@ -40,7 +40,7 @@ def _unformed(graph: Graph) -> Iterator[tuple[Unit, str, str]]:
 
 
 def _joined(graph: Graph, unit: Unit) -> Unit | None:
-    """Return a MatMul and the Add of its bias as one unit, in place of the Add; None in place of the MatMul."""
+    """Return MatMul and the Add of its bias as one unit, in place of the Add; None in place of MatMul."""
     after = readers(unit.node.outputs[0])
     if unit.node.op_type == "MatMul" and any(bias_product(graph, node) is unit.node for node in after):
         return None

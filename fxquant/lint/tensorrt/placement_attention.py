@@ -7,6 +7,7 @@ import onnx_ir as ir
 from fxquant.lint.graph import (
     COPIES,
     Graph,
+    behind,
     dequantize_before,
     dequantize_of,
     dims,
@@ -38,8 +39,8 @@ def _inside_patterns(graph: Graph) -> Iterator[Match]:
         pair = dequantize_before(node.inputs[0])
         if pair is None:
             continue
-        origin = source(pair)
-        if node.op_type == "LayerNormalization" and origin is not None and conv_behind(origin, graph):
+        origin = behind(source(pair), COPIES)
+        if node.op_type == "LayerNormalization" and conv_behind(origin, graph) is not None:
             continue  # a faster convolution
         message = f"{node.op_type} computes in float, and reads a quantized tensor."
         yield Match(node=node, tensor=node.inputs[0], message=message, remedy="Let it read the float tensor.")

@@ -38,9 +38,15 @@ def _branches(graph: Graph, add: ir.Node) -> list[tuple[ir.Value, ir.Node | None
         origin = value if pair is None else source(pair)
         if origin is None or value is None:
             return []
-        node = conv_behind(origin, graph)
+        is_alone = pair is None or (len(readers(pair.outputs[0])) == 1 and not _is_shared(pair))
+        node = conv_behind(origin, graph) if is_alone else None
         found.append((origin, node if node is not None and runs_int8(graph, node) else None))
     return found if len(found) == 2 and not any(is_stored(graph, value) for value in add.inputs) else []
+
+
+def _is_shared(pair: ir.Node) -> bool:
+    """Whether the codes that a DequantizeLinear reads are read by another one too."""
+    return pair.inputs[0] is not None and len(readers(pair.inputs[0])) > 1
 
 
 def _residual_adds(graph: Graph) -> Iterator[Match]:
