@@ -5,21 +5,25 @@ from fxquant.api import (
     calibrate,
     convert,
     export,
+    lint,
     load_encodings,
     prepare,
     quantize,
     report,
     verify,
 )
+from fxquant.lint import LintReport
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "LintReport",
     "QuantizationResult",
     "__version__",
     "calibrate",
     "convert",
     "export",
+    "lint",
     "load_encodings",
     "prepare",
     "quantize",

@@ -1,4 +1,4 @@
-"""The verbs: prepare, calibrate, convert, export, verify, and quantize, which does it all."""
+"""The verbs: prepare, calibrate, convert, export, verify, lint, and quantize, which does most of it."""
 
 import copy
 import logging
@@ -32,6 +32,7 @@ from fxquant.graph import (
     has_record,
     set_record,
 )
+from fxquant.lint import LintReport, lint_model
 from fxquant.passes import Pass, Pipeline, convert_pipeline, parse, prepare_pipeline
 from fxquant.targets import get_target
 
@@ -263,6 +264,33 @@ def verify(
     get_record(quantized, Stage.QUANTIZED)
     path = files.onnx if isinstance(files, ExportedFiles) else Path(files)
     return compare(quantized, path, batches, runtime, allowed_steps, **options)
+
+
+def lint(
+    model: object,
+    target: str = "tensorrt",
+    *,
+    ignore: Iterable[str] = (),
+    fix: str | Path | None = None,
+) -> LintReport:
+    """Check a quantized ONNX file, fxquant's or another's, against the rules of a target (docs/lint.md).
+
+    The file is read, not run, and weights in files of their own stay there.
+
+    Args:
+        model: A path, what ``export`` returned, an onnx.ModelProto or an onnx_ir.Model; it is not modified.
+        target: "tensorrt" or "qualcomm".
+        ignore: Ids of rules not to check, such as "P12".
+        fix: Where to write the model after every exact fix; None to only look.
+
+    Raises:
+        OptionError: If the target or a rule to ignore does not exist.
+        ModelTypeError: If it is no model.
+        ModelFileError: If the file cannot be read as one.
+        ExportError: If the repaired model cannot be written.
+    """
+    source = model.onnx if isinstance(model, ExportedFiles) else model
+    return lint_model(source, target, ignore=ignore, fix=None if fix is None else Path(fix))
 
 
 @dataclass(frozen=True, kw_only=True)

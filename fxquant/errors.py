@@ -62,6 +62,10 @@ class EncodingsError(FxQuantError, ValueError):
     """An encodings file that cannot be read, or that does not fit the model."""
 
 
+class ModelFileError(FxQuantError, ValueError):
+    """A file that cannot be read as a model."""
+
+
 class ExportError(FxQuantError, RuntimeError):
     """The model could not be written, or what was written does not read back."""
 

@@ -1,10 +1,14 @@
+import json
+
 import numpy as np
+import onnx
 import pytest
 import torch
 from click.testing import CliRunner
 
 from fxquant.cli import main
 from tests import digits
+from tests.lint import tensorrt_acceptance_cases as acceptance
 from tests.runtimes import files
 
 MODEL = "examples.digits.model:load_trained"
@@ -159,3 +163,39 @@ def test_data_that_is_no_npz_is_one_line_too(name, tmp_path):
     result = invoke("quantize", MODEL, path)
     assert result.exit_code == 1
     assert "does not hold batches" in result.output
+
+
+def test_lint_prints_findings_and_fails_on_errors(tmp_path):
+    path = tmp_path / "model.onnx"
+    onnx.save(acceptance.bias_int32(), str(path))
+    result = invoke("lint", path)
+    assert result.exit_code == 1
+    assert "A09" in result.output
+    assert "tensorrt: 1 error" in result.output
+
+
+def test_lint_fixes_and_then_succeeds(tmp_path):
+    path, fixed = tmp_path / "model.onnx", tmp_path / "fixed.onnx"
+    onnx.save(acceptance.bias_int32(), str(path))
+    result = invoke("lint", path, "--fix", fixed)
+    assert result.exit_code == 0, result.output
+    assert f"1 fixed in {fixed}" in result.output.replace("\n", "")
+
+
+def test_lint_speaks_json_and_leaves_out_what_is_ignored(tmp_path):
+    path = tmp_path / "model.onnx"
+    onnx.save(acceptance.bias_int32(), str(path))
+    result = invoke("lint", path, "--json", "--ignore", "A09,P22")
+    assert result.exit_code == 0
+    report = json.loads(result.output)
+    assert report["target"] == "tensorrt"
+    assert "A09" not in {finding["rule"] for finding in report["findings"]}
+
+
+def test_lint_of_what_is_no_model_is_one_line(tmp_path):
+    path = tmp_path / "junk.onnx"
+    path.write_text("junk")
+    result = invoke("lint", path, "--target", "qualcomm")
+    assert result.exit_code == 1
+    assert "cannot be read as an ONNX model" in result.output
+    assert "Traceback" not in result.output

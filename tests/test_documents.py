@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import fxquant
+from fxquant.lint import RULES, rules_text
 from fxquant.nn import custom, quantized
 from fxquant.nn.stubs import stub_text
 from fxquant.passes import CATALOGUE, catalogue_text
@@ -17,6 +18,7 @@ from fxquant.targets import TARGETS, support_text
 ROOT = Path(__file__).parent.parent
 GENERATED = {
     "fxquant/passes/README.md": lambda: catalogue_text(CATALOGUE),
+    "docs/lint.md": lambda: rules_text(RULES),
     "docs/ops.md": lambda: support_text(tuple(TARGETS.values())),
     "fxquant/nn/quantized.pyi": lambda: stub_text(quantized),
     "fxquant/nn/custom/forms.pyi": lambda: stub_text(custom.forms),

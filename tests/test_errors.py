@@ -22,6 +22,7 @@ BUILT_INS = {
     "ExportError": RuntimeError,
     "RefusalError": RuntimeError,
     "MissingExtraError": ImportError,
+    "ModelFileError": ValueError,
 }
 COPIES = pytest.mark.parametrize(
     "duplicate", [copy.copy, lambda error: pickle.loads(pickle.dumps(error))], ids=["copy", "pickle"]

@@ -1,5 +1,6 @@
 """main: the commands that quantize a model and show what fxquant knows."""
 
+import json
 import logging
 import sys
 from collections.abc import Sequence
@@ -10,10 +11,12 @@ import click
 import torch
 from rich.console import Console
 from rich.logging import RichHandler
+from rich.markup import escape
 from rich.table import Table
 from torch import fx
 
 from fxquant.api import calibrate, convert, export, load_encodings, prepare, report, verify
+from fxquant.api import lint as lint_file
 from fxquant.arithmetic import ARITHMETICS, FLOAT
 from fxquant.calibration import without_label
 from fxquant.cli.loading import load_batches, load_model
@@ -161,10 +164,43 @@ def ops(target: str) -> None:
     _print_table(("op", "output range", "placement", "why"), rows)
 
 
+@main.command()
+@click.argument("path", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@_TARGET
+@click.option(
+    "--fix", type=click.Path(dir_okay=False, path_type=Path), help="Write the model, repaired, here."
+)
+@click.option("--ignore", default="", help="Rules not to check: P12,P13.")
+@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
+@click.pass_context
+def lint(ctx: click.Context, path: Path, target: str, fix: Path | None, ignore: str, as_json: bool) -> None:
+    """Check PATH, a quantized ONNX file, against a target's rules; the exit code is 1 if there are errors."""
+    ignored = [name.strip() for name in ignore.split(",") if name.strip()]
+    found = lint_file(path, target, ignore=ignored, fix=fix)
+    if as_json:
+        click.echo(json.dumps(found.to_json(), indent=1))
+    else:
+        rows = [
+            (
+                f.severity.value,
+                f.rule,
+                f.op,
+                f.tensor or f.node,
+                f.message,
+                f.remedy + " [--fix]" * f.is_fixable,
+            )
+            for f in found.findings
+        ]
+        if rows:
+            _print_table(("", "rule", "op", "tensor", "what", "remedy"), rows)
+        click.echo(found.summary())
+    ctx.exit(1 if found.has_errors else 0)
+
+
 def _print_table(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
     table = Table(*columns, box=None)
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(escape, row))
     Console().print(table)
 
 

@@ -78,7 +78,8 @@ def test_lpbq_weights_are_stored_as_codes_multiples_and_one_scale_per_channel(tm
     assert constants["up.weight"].data_type == onnx.TensorProto.INT4
     assert constants["up.weight_scale_q"].data_type == onnx.TensorProto.UINT8
     multiples = onnx.numpy_helper.to_array(constants["up.weight_scale_q"])
-    assert multiples.min() >= 1 and multiples.max() == 16
+    assert multiples.min() >= 1
+    assert multiples.max() == 16
     assert fxquant.verify(model, files, [IDS]).max_steps <= 1
 
 
