@@ -149,8 +149,10 @@ def compare(gm: fx.GraphModule, path: Path, batches: object) -> ParityReport:
             codes = exposed.run(feeds)
             for feeds_runtime in (True, False):
                 interpreter = _ParityInterpreter(gm, sites, random, codes, feeds_runtime=feeds_runtime)
+                args, kwargs = example.copied()  # a forward may write into its inputs
+                given = signature.bind(Example(args=args, kwargs=kwargs)).values()
                 with interpreted(gm, interpreter.below):
-                    result = interpreter.run(*signature.bind(example).values(), enable_io_processing=False)
+                    result = interpreter.run(*given, enable_io_processing=False)
             _compare_outputs(outputs, result, deployed.run(feeds))
     if not any(output.samples for output in outputs):
         raise BatchError("The data holds no batch.", remedy="Pass a list or DataLoader that is not used up.")
