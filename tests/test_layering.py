@@ -15,6 +15,7 @@ FLOORS = {
     "ops": 2,
     "nn": 3,
     "targets": 4,
+    "arithmetic": 4,
     "graph": 5,
     "passes": 6,
     "calibration": 7,

@@ -26,7 +26,7 @@ class AnyFunction(nn.Module):
     """Any function or tensor method as a module, where no class of modules stands for it.
 
     Args:
-        called: A function, or the name of a tensor method.
+        called: A function, or the name of a tensor method; a module, for what stands around it.
     """
 
     def __init__(self, called: Callable[..., Any] | str) -> None:

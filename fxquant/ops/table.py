@@ -61,8 +61,10 @@ def op_of_module(module: nn.Module) -> Op | None:
     A subclass with a forward of its own computes something else, so the table has no row for it.
     """
     if isinstance(module, AnyFunction):
-        is_method = isinstance(module.called, str)
-        return op_of_method(str(module.called)) if is_method else op_of_function(module.called)  # type: ignore[arg-type]  # a function, then
+        called = module.called
+        if isinstance(called, nn.Module):
+            return op_of_module(called)
+        return op_of_method(called) if isinstance(called, str) else op_of_function(called)
     module_class = getattr(type(module), "original_class", None) or type(module)
     base = next((base for base in module_class.__mro__ if base in _BY_MODULE), None)
     return _BY_MODULE[base] if base is not None and computes_like(module_class, base) else None
