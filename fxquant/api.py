@@ -113,17 +113,22 @@ def calibrate(prepared: fx.GraphModule, batches: object, method: str | None = No
     calibrate_graph(prepared, batches)
 
 
-def convert(prepared: fx.GraphModule) -> fx.GraphModule:
+def convert(prepared: fx.GraphModule, arithmetic: str = "float") -> fx.GraphModule:
     """Return the quantized model: encodings fixed, weights as integers; its forward is the simulation.
 
     Args:
         prepared: A calibrated model; it is not modified and can be trained on.
+        arithmetic: How it rounds between quantizers: "float", the default, or "integer", which gives bit for
+            bit what ONNX Runtime's fused CPU kernels give, without gradients. ``fxquant.report`` names the
+            ops that have no such formula. What is exported does not depend on it.
 
     Raises:
+        OptionError: If there is no such arithmetic.
         ModelTypeError: If it is not a prepared model.
         NotCalibratedError: If a quantizer has no range; lists the layers.
     """
     record = get_record(prepared, Stage.PREPARED)
+    pipeline = convert_pipeline(get_target(record.target), arithmetic)
     missing = uncalibrated_layers(prepared)
     if missing:
         listed = ", ".join(f"'{name}'" for name in missing[:5]) + (" ..." if len(missing) > 5 else "")
@@ -134,7 +139,7 @@ def convert(prepared: fx.GraphModule) -> fx.GraphModule:
         )
     gm = copy.deepcopy(prepared)
     done = replace(record.report, sites=list(record.report.sites))
-    convert_pipeline(get_target(record.target)).run(gm, done)
+    pipeline.run(gm, done)
     set_record(gm, replace(record, stage=Stage.QUANTIZED, report=done))
     return gm
 
@@ -220,6 +225,7 @@ def quantize(
     target: str = "tensorrt",
     evaluate: Callable[[nn.Module], float] | None = None,
     max_drop: float | None = None,
+    arithmetic: str = "float",
 ) -> QuantizationResult:
     """Prepare, calibrate and convert a model in one call.
 
@@ -229,9 +235,10 @@ def quantize(
         target: Name of the target.
         evaluate: Gives a score, higher is better, for the float and for the quantized model.
         max_drop: How far the score may fall; the result says whether it was met.
+        arithmetic: How the quantized model rounds, as for ``convert``.
 
     Raises:
-        OptionError: If max_drop is given without evaluate, or the target does not exist.
+        OptionError: If max_drop is given without evaluate, or the target or arithmetic does not exist.
         FxQuantError: Whatever the single verbs raise.
     """
     if max_drop is not None and evaluate is None:
@@ -241,7 +248,7 @@ def quantize(
     first, every = peek(batches)
     prepared = prepare(model, without_label(model, first), target=target)
     calibrate(prepared, every)
-    quantized = convert(prepared)
+    quantized = convert(prepared, arithmetic)
     with torch.no_grad():
         float_score = None if evaluate is None else float(evaluate(copy.deepcopy(model).eval()))
         score = None if evaluate is None else float(evaluate(quantized))

@@ -16,6 +16,7 @@ from rich.table import Table
 from torch import fx, nn
 
 from fxquant.api import calibrate, convert, export, prepare, report, verify
+from fxquant.arithmetic import ARITHMETICS, FLOAT
 from fxquant.calibration import without_label
 from fxquant.errors import BatchError, FxQuantError, ModelTypeError, unknown_option
 from fxquant.graph import Report, capture, graph_text
@@ -63,13 +64,20 @@ def main(verbose: int) -> None:
     show_default=True,
     help="Rows of each array in one batch.",
 )
-def quantize(model: str, batches: Path, target: str, out: Path, batch_size: int) -> None:
+@click.option(
+    "--arithmetic",
+    default=FLOAT.name,
+    type=click.Choice(list(ARITHMETICS)),
+    show_default=True,
+    help="How the simulation rounds.",
+)
+def quantize(model: str, batches: Path, target: str, out: Path, batch_size: int, arithmetic: str) -> None:
     """Quantize MODEL on BATCHES, an .npz file with one array per input; write and verify the files."""
     data = _load_batches(batches, batch_size)
     loaded = _load_model(model)
     prepared = prepare(loaded, without_label(loaded, data[0]) if data else None, target=target)
     calibrate(prepared, data)
-    quantized = convert(prepared)
+    quantized = convert(prepared, arithmetic)
     files = export(quantized, out)
     click.echo(f"{files.onnx}\n{files.encodings}")
     click.echo(str(verify(quantized, files, data)))

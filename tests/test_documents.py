@@ -57,7 +57,7 @@ def test_examples_in_docstrings_run(name):
     assert doctest.testmod(importlib.import_module(name)).failed == 0
 
 
-@pytest.mark.parametrize("document", ["README.md", "docs/aimet.md", "docs/capture.md"])
+@pytest.mark.parametrize("document", ["README.md", "docs/aimet.md", "docs/arithmetic.md", "docs/capture.md"])
 def test_examples_in_a_document_run(document, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     results = doctest.testfile(str(ROOT / document), module_relative=False, optionflags=doctest.ELLIPSIS)

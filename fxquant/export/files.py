@@ -14,6 +14,7 @@ from fxquant.export.atomic import write_atomically
 from fxquant.export.encodings import encodings_json
 from fxquant.export.onnx_file import PRODUCER, to_onnx
 from fxquant.graph import Example, Stage, get_record
+from fxquant.graph.kernel_calls import original_calls
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,8 +48,9 @@ def export_files(
         raise ExportError("There are no inputs to trace the model with.", remedy="Pass example_inputs.")
     target = path if path.suffix == ".onnx" else path / "model.onnx"
     files = ExportedFiles(onnx=target, encodings=target.with_suffix(".encodings"))
+    record, gm = get_record(gm, Stage.QUANTIZED), original_calls(gm)
     document = encodings_json(gm, PRODUCER) if encodings is None else encodings
-    model = to_onnx(gm, example, get_record(gm, Stage.QUANTIZED))
+    model = to_onnx(gm, example, record)
     write_atomically(files.onnx, lambda temporary: _write_onnx(model, temporary))
     write_json(document, files.encodings)
     return files

@@ -86,7 +86,10 @@ class Report:
             lines += [f"holds while {guard}" for guard in self.capture.guards]
         reasons = Counter(f"{site.op}: {site.reason}" for site in self.floats.values())
         lines += [f"float, {count} x {reason}" for reason, count in reasons.most_common()]
+        in_float = Counter(f"{site.op}: {site.reason}" for site in self.declined(_ARITHMETIC))
+        lines += [f"simulated in float, {count} x {reason}" for reason, count in in_float.most_common()]
         return "\n".join(lines)
 
 
+_ARITHMETIC = "swap-arithmetic"
 _PLACING = ("calibrate", "assign-specs", "assign-residual-branches", "legalize-outputs")

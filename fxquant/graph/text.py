@@ -2,6 +2,7 @@
 
 from torch import fx
 
+from fxquant.arithmetic import KernelCall
 from fxquant.graph.annotations import layer_of
 from fxquant.nn import QuantizationMixin
 from fxquant.quantization import QuantizerBase
@@ -32,11 +33,19 @@ def _line(gm: fx.GraphModule, node: fx.Node) -> str:
 
 def _module(gm: fx.GraphModule, path: str) -> str:
     module = gm.get_submodule(path)
-    return f"{type(module).__name__}[{path}]"
+    called = module.called if isinstance(module, KernelCall) else module
+    name = called if isinstance(called, str) else getattr(called, "__name__", type(called).__name__)
+    return f"{name}[{path}]"
 
 
 def _notes(gm: fx.GraphModule, node: fx.Node) -> str:
     module = gm.get_submodule(str(node.target))
+    if isinstance(module, KernelCall):
+        return f"{_held(node, module.called)}  as a kernel"
+    return _held(node, module)
+
+
+def _held(node: fx.Node, module: object) -> str:
     if isinstance(module, QuantizerBase):
         return f"  {_grid(module)}"
     if isinstance(module, QuantizationMixin):

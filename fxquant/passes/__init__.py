@@ -5,6 +5,7 @@ if __name__ != "fxquant.passes":
         "The 'passes' link at the repository root is for browsing: import fxquant.passes instead."
     )
 
+from fxquant.arithmetic import FLOAT, get_arithmetic
 from fxquant.passes.assign_outputs import AssignOutputs
 from fxquant.passes.assign_residual_branches import AssignResidualBranches
 from fxquant.passes.assign_specs import AssignSpecs
@@ -26,6 +27,7 @@ from fxquant.passes.pipeline import Pipeline, parse_pipeline
 from fxquant.passes.remove_half_casts import RemoveHalfCasts
 from fxquant.passes.remove_noop import RemoveNoop
 from fxquant.passes.share_encodings import ShareEncodings
+from fxquant.passes.swap_arithmetic import SwapArithmetic
 from fxquant.passes.swap_functions import SwapFunctions
 from fxquant.passes.swap_layers import SwapLayers
 from fxquant.passes.swap_modules import SwapModules
@@ -55,6 +57,7 @@ CATALOGUE: tuple[type[Pass], ...] = (
     WidenWeights,
     DeriveBias,
     FreezeEncodings,
+    SwapArithmetic,
 )
 """Every pass, in the order of the way of a model."""
 
@@ -80,10 +83,16 @@ def prepare_pipeline(target: Target) -> Pipeline:
     return parse(",".join([*simplifying, *decomposing, *folding, *placing, *common]))
 
 
-def convert_pipeline(target: Target) -> Pipeline:
-    """Return the passes that freeze a calibrated model."""
+def convert_pipeline(target: Target, arithmetic: str = FLOAT.name) -> Pipeline:
+    """Return the passes that freeze a calibrated model, to be simulated in an arithmetic.
+
+    Raises:
+        OptionError: If there is no such arithmetic.
+    """
     bias = ["derive-bias"] if target.bias is BiasHandling.INT32 else []
-    return parse(",".join(["widen-weights", *bias, "freeze-encodings"]))
+    has_rules = bool(get_arithmetic(arithmetic).rules)
+    swapping = [f"swap-arithmetic{{arithmetic={arithmetic}}}"] if has_rules else []
+    return parse(",".join(["widen-weights", *bias, "freeze-encodings", *swapping]))
 
 
 _TARGETED = ("assign-specs", "assign-outputs", "legalize-outputs")
@@ -111,6 +120,7 @@ __all__ = [
     "RemoveHalfCasts",
     "RemoveNoop",
     "ShareEncodings",
+    "SwapArithmetic",
     "SwapFunctions",
     "SwapLayers",
     "SwapModules",

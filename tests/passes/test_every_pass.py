@@ -56,7 +56,8 @@ def places(*changes: Changes) -> list[Any]:
 
 def whole_way(target: str) -> tuple[Pass, ...]:
     """Return the passes that prepare and then those that convert a model."""
-    return prepare_pipeline(get_target(target)).passes + convert_pipeline(get_target(target)).passes
+    converting = convert_pipeline(get_target(target), arithmetic="integer")
+    return prepare_pipeline(get_target(target)).passes + converting.passes
 
 
 def fail_on_forward(*args: object, **kwargs: object) -> None:
