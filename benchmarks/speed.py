@@ -23,6 +23,7 @@ def _measure_model(name: str) -> Row:
     prepared = fxquant.prepare(model, target="onnxruntime")
     fxquant.calibrate(prepared, [batch])
     quantized = fxquant.convert(prepared)
+    integer = fxquant.convert(prepared, arithmetic="integer")
     other = copy.deepcopy(prepared)  # calibrating changes ranges, and weights are quantized anew behind it
     with torch.no_grad():
         steps: dict[str, Callable[[], object]] = {
@@ -30,5 +31,6 @@ def _measure_model(name: str) -> Row:
             "calibrate, minmax": lambda: fxquant.calibrate(other, [batch]),
             "forward, prepared": lambda: prepared(batch),
             "forward, quantized": lambda: quantized(batch),
+            "forward, integer": lambda: integer(batch),
         }
         return {"model": name, **ratios(steps, lambda: model(batch))}
