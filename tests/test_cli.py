@@ -55,6 +55,13 @@ def test_encodings_file_that_does_not_fit_is_one_line(batches, tmp_path):
     assert "Traceback" not in result.output
 
 
+def test_quantize_in_integer_arithmetic_prints_no_difference(batches, tmp_path):
+    arguments = ("--target", "onnxruntime", "--arithmetic", "integer", "--out", tmp_path / "out")
+    result = invoke("quantize", MODEL, batches, *arguments)
+    assert "op by op, fed the runtime's inputs: 0 of" in result.output
+    assert "end to end: by 0 step(s)" in result.output
+
+
 def test_run_prints_the_graph_after_a_pass():
     result = invoke("run", MODEL, "--print-after", "fold-batch-norm")
     assert result.exit_code == 0, result.output

@@ -55,6 +55,25 @@ def test_verify_on_inputs_the_file_rejects_says_so():
         fxquant.verify(digits.quantized("tensorrt"), digits.files("tensorrt"), [torch.rand(2, 3, 16, 16)])
 
 
+class AddsToItsInput(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 2, 1)
+
+    def forward(self, x):
+        x += 1.0
+        return self.conv(x)
+
+
+def test_model_that_writes_into_its_input_is_compared_on_the_input_as_it_was(tmp_path):
+    x = torch.randn(2, 3, 4, 4)
+    before = x.clone()
+    quantized = fxquant.quantize(AddsToItsInput().eval(), [x.clone()], target="onnxruntime").model
+    report = fxquant.verify(quantized, fxquant.export(quantized, tmp_path, before.clone()), [x])
+    assert torch.equal(x, before)
+    assert report.max_drift <= 1
+
+
 class AddsNoise(nn.Module):
     def __init__(self):
         super().__init__()
