@@ -118,9 +118,10 @@ def convert(prepared: fx.GraphModule, arithmetic: str = "float") -> fx.GraphModu
 
     Args:
         prepared: A calibrated model; it is not modified and can be trained on.
-        arithmetic: How it rounds between quantizers: "float", the default, or "integer", which gives bit for
-            bit what ONNX Runtime's fused CPU kernels give, without gradients. ``fxquant.report`` names the
-            ops that have no such formula. What is exported does not depend on it.
+        arithmetic: How it rounds between quantizers: "float", the default; or "integer", which gives bit for
+            bit what ONNX Runtime's fused CPU kernels give; or "htp" and "htp-v68", what Qualcomm's HTP gives.
+            No gradient flows through the latter. ``fxquant.report`` names the ops that have no such formula.
+            What is exported does not depend on it.
 
     Raises:
         OptionError: If there is no such arithmetic.

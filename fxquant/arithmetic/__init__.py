@@ -2,12 +2,15 @@
 
 from fxquant.arithmetic.arithmetic import Arithmetic, KernelRule
 from fxquant.arithmetic.call import Call, Formula
+from fxquant.arithmetic.htp_kernels import HTP, HTP_V68
 from fxquant.arithmetic.integer import FLOAT, INTEGER
 from fxquant.arithmetic.kernel_call import KernelCall
 from fxquant.arithmetic.levels import Leveled
 from fxquant.errors import unknown_option
 
-ARITHMETICS: dict[str, Arithmetic] = {arithmetic.name: arithmetic for arithmetic in (FLOAT, INTEGER)}
+ARITHMETICS: dict[str, Arithmetic] = {
+    arithmetic.name: arithmetic for arithmetic in (FLOAT, INTEGER, HTP, HTP_V68)
+}
 
 
 def get_arithmetic(name: str) -> Arithmetic:
@@ -24,6 +27,8 @@ def get_arithmetic(name: str) -> Arithmetic:
 __all__ = [
     "ARITHMETICS",
     "FLOAT",
+    "HTP",
+    "HTP_V68",
     "INTEGER",
     "Arithmetic",
     "Call",

@@ -5,6 +5,7 @@ Sums are exact in float32 while none can reach 2^24; past that, input channels a
 cannot, and the parts in float64, which costs less than a product in float64.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import count, pairwise
 from typing import Any
@@ -16,6 +17,7 @@ from fxquant.arithmetic.levels import Leveled, saturated
 from fxquant.arithmetic.requantize import Requantize
 from fxquant.quantization import AffineEncoding
 
+KeepBias = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 EXACT = 2**24  # float32 holds every whole number up to here
 
 
@@ -25,9 +27,12 @@ class Weighted:
 
     Attributes:
         requantize: Maps the accumulator to the levels of the output.
+        keep_bias: Maps the bias's levels, with the scales of input and weight, to those that the kernel adds;
+            None where it adds the bias as it is stored.
     """
 
     requantize: Requantize
+    keep_bias: KeepBias | None = None
 
     def __call__(
         self, call: Call, inputs: tuple[Leveled, ...], output: AffineEncoding | None
@@ -37,6 +42,8 @@ class Weighted:
         module, steps = call.called, x.encoding.num_steps
         weight, scale = weight_levels(module), module.param_quantizers["weight"].scale.reshape(-1)
         bias = bias_levels(module, x.scale * scale)
+        if bias is not None and self.keep_bias is not None:
+            bias = self.keep_bias(bias, x.scale, scale)
         parts = call.kept.of(module.weight, lambda: parts_of(module, weight, bias, steps))
         accumulator = _accumulator(module, x.levels, weight, bias, parts)
         scale = _in_front_of_space(scale, weight)
