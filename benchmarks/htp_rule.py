@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.timing import Row, table_of
-from fxquant.arithmetic.htp import Generation, requantize_htp
+from fxquant.arithmetic.htp import Generation, mean_htp, requantize_htp
 from fxquant.arithmetic.htp_bias import dropped_by_shift
 from fxquant.arithmetic.htp_sum import sum_htp
 from fxquant.quantization import AffineEncoding
@@ -105,6 +105,23 @@ def average_pool(generator: torch.Generator, architecture: str) -> Drawn:
     return torch.from_numpy(found), levels - output.offset, _exact(real, output)
 
 
+def global_average_pool(generator: torch.Generator, architecture: str) -> Drawn:
+    """Return codes of an average over images of 7 x 7, whose levels differ from image to image."""
+    shape = [1, 32_768, 7, 7]
+    images = torch.randint(-120, 121, (1, shape[1], 1, 1), generator=generator)
+    codes = (torch.randint(0, STEPS + 1, shape, generator=generator) + images).clamp(0, STEPS).double()
+    scale, zero = 0.01 + 0.04 * torch.rand(1, generator=generator)[0], 100
+    total = (codes - zero).sum((2, 3), keepdim=True)
+    real = total / 49 * scale.double()
+    output = _grid_for(real)
+    model = QdqModel({"x": shape})
+    x = model.dequantized("x", float(scale), zero, "uint8")
+    y = model.quantized(model.node("GlobalAveragePool", [x], "p"), float(output.scale), _zero(output), "y")
+    found = run_on_htp(model.built(y), {"x": fed(codes)}, architecture)
+    levels = mean_htp(total, 49, scale, output)
+    return torch.from_numpy(found), levels - output.offset, _exact(real, output)
+
+
 FAMILIES: dict[str, Family] = {
     "Conv 1x1": weighted([1, 32, 24, 24], [64, 32, 1, 1]),
     "Conv 3x3": weighted([1, 32, 24, 24], [64, 32, 3, 3], pads=[1] * 4),
@@ -127,6 +144,7 @@ FAMILIES: dict[str, Family] = {
     "Add": sums("Add"),
     "Sub": sums("Sub"),
     "AveragePool 3x3, stride 1": average_pool,
+    "GlobalAveragePool": global_average_pool,
 }
 
 

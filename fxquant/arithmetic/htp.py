@@ -112,6 +112,25 @@ def requantize_htp_vector(
     return _clamped(codes.add_(output.offset), output)
 
 
+def mean_htp(
+    total: torch.Tensor, count: int, input_scale: torch.Tensor, output: AffineEncoding
+) -> torch.Tensor:
+    """Return the levels that a global average pool gives, all generations alike.
+
+    With m the ratio ``s_x / (s_y * n)`` rounded to 14 bits behind its leading one::
+
+        q = floor(sum(levels) * m + 1/2) + z
+
+    Args:
+        total: Sums of levels, whole numbers in float32 or float64.
+        count: Number n of elements in each sum.
+        input_scale: Scale of the input, one number, float32.
+        output: Grid of the output, of 8 bits.
+    """
+    rounded, _ = _rounded(input_scale.double() / output.scale.double() / count, 14)
+    return _clamped((total.double() * rounded).add_(0.5).floor_(), output)
+
+
 def _rounded(multiplier: torch.Tensor, bits: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Return a multiplier rounded half up to bits behind its leading one, and the place of that one."""
     fraction, exponent = torch.frexp(multiplier.double())  # fraction in [1/2, 1)

@@ -8,10 +8,10 @@ import torch
 
 from fxquant.arithmetic.arithmetic import Arithmetic, KernelRule
 from fxquant.arithmetic.call import Call
-from fxquant.arithmetic.htp import Generation, requantize_htp, requantize_htp_vector
+from fxquant.arithmetic.htp import Generation, mean_htp, requantize_htp, requantize_htp_vector
 from fxquant.arithmetic.htp_bias import kept_bias
 from fxquant.arithmetic.htp_sum import sum_htp
-from fxquant.arithmetic.levels import Leveled
+from fxquant.arithmetic.levels import Leveled, saturated
 from fxquant.arithmetic.product import Product
 from fxquant.arithmetic.weighted import Weighted
 from fxquant.quantization import AffineEncoding
@@ -45,6 +45,20 @@ def subtract(call: Call, inputs: tuple[Leveled, ...], output: AffineEncoding | N
     return sum_htp(first.codes, first.encoding, second.codes, second.encoding, output, is_difference=True)
 
 
+def adaptive_average_pool(
+    call: Call, inputs: tuple[Leveled, ...], output: AffineEncoding | None
+) -> torch.Tensor:
+    """Return the levels of an average over whole images, see ``mean_htp``; other windows as in float."""
+    assert output is not None
+    (x,) = inputs
+    sizes = x.real.shape
+    pooled = call.on(torch.empty(sizes, device="meta")).shape
+    if any(size > 1 for size in pooled[2:]) or len(sizes) < 4:  # without a batch, axis 2 is not the first
+        return saturated(call.on(x.real.float()).div_(output.scale), output)
+    total = x.levels.sum(dim=(2, 3), keepdim=True, dtype=torch.float64)
+    return mean_htp(total, sizes[2] * sizes[3], x.scale, output)
+
+
 def _is_on_vector_unit(module: Any) -> bool:
     channels = {module.groups, module.in_channels, module.out_channels}
     is_depthwise = len(channels) == 1 and channels != {1}
@@ -75,6 +89,11 @@ def _htp(name: str, chips: str, generation: Generation) -> Arithmetic:
                 why="MatMul: as Conv2d, while real zero is the middle of the second operand's grid",
             ),
             KernelRule(ops=("add",), formula=add, why="ElementWiseAdd: codes times ratios of 14 bits"),
+            KernelRule(
+                ops=("adaptive_avg_pool",),
+                formula=adaptive_average_pool,
+                why="PoolAvg2d over whole images: a sum times a ratio of 15 bits",
+            ),
             KernelRule(ops=("sub",), formula=subtract, why="ElementWiseSubtract: as ElementWiseAdd"),
             KernelRule(
                 ops=("relu", "relu6", "clamp"),

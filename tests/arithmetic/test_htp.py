@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from fxquant.arithmetic.htp import Generation, htp_multiplier, requantize_htp, requantize_htp_vector
+from fxquant.arithmetic.htp import Generation, htp_multiplier, mean_htp, requantize_htp, requantize_htp_vector
 from fxquant.arithmetic.htp_bias import dropped_by_shift, kept_bias
 from fxquant.arithmetic.htp_input import input_levels
 from fxquant.arithmetic.htp_sum import sum_htp
@@ -63,6 +63,14 @@ def test_sums_have_the_recorded_codes(name: str) -> None:
     grids = [grid(torch.tensor(s), zero) for s, zero in zip(fact["scales"], fact["zeros"], strict=True)]
     levels = sum_htp(first, grids[0], second, grids[1], grids[2], is_difference=name == "Sub")
     assert (levels + fact["zeros"][2]).tolist() == recorded.tolist()
+
+
+def test_means_have_the_recorded_codes() -> None:
+    fact = FACTS["mean"]
+    total, recorded = torch.tensor(fact["sum, code"]).double().unbind(1)
+    scale, output_scale = torch.tensor(fact["scales"])
+    levels = mean_htp(total, fact["count"], scale, grid(output_scale, fact["output zero"]))
+    assert (levels + fact["output zero"]).tolist() == recorded.tolist()
 
 
 @pytest.mark.parametrize("generation", Generation)

@@ -16,7 +16,7 @@ ARITHMETICS = {"V75": "htp", "V68": "htp-v68"}
 
 
 class Residual(nn.Module):
-    """A convolution of each kind, a sum, a linear layer."""
+    """A convolution of each kind, a sum, a pool."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -25,13 +25,14 @@ class Residual(nn.Module):
         self.second = nn.Conv2d(16, 16, 3, padding=1)
         self.depthwise = nn.Conv2d(16, 16, 3, padding=1, stride=2, groups=16)
         self.pointwise = nn.Conv2d(16, 24, 1)
-        self.linear = nn.Linear(24 * 64, 10)
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.head = nn.Conv2d(24, 10, 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = torch.relu(self.stem(x))
         x = torch.relu(x + self.second(torch.relu(self.first(x))))
         x = torch.relu(self.pointwise(nn.functional.relu6(self.depthwise(x))))
-        return self.linear(x.flatten(1))
+        return self.head(self.pool(x))
 
 
 class Codes(fx.Interpreter):

@@ -13,7 +13,7 @@ import torch
 
 from fxquant.arithmetic.htp import Generation
 from tests.peers.htp.layers import STEPS, Layer, random_layer
-from tests.peers.htp.models import fed, model_of, sum_model
+from tests.peers.htp.models import QdqModel, fed, model_of, sum_model
 from tests.peers.htp.simulator import run_on_htp
 
 FACTS = Path(__file__).parents[2] / "arithmetic" / "htp_facts.json"
@@ -90,6 +90,23 @@ def sum_facts(architecture: str) -> list[Fact]:
     return facts
 
 
+def mean_fact() -> Fact:
+    """Return what V75 makes of averages over 7 x 7."""
+    scales, zeros, shape = torch.tensor([0.0312, 0.0297]), [100, 87], [1, 20_000, 7, 7]
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(-120, 121, (1, shape[1], 1, 1), generator=generator)
+    codes = (torch.randint(0, STEPS + 1, shape, generator=generator) + images).clamp(0, STEPS).double()
+    model = QdqModel({"x": shape})
+    x = model.dequantized("x", float(scales[0]), zeros[0], "uint8")
+    y = model.quantized(model.node("GlobalAveragePool", [x], "p"), float(scales[1]), zeros[1], "y")
+    found = torch.from_numpy(run_on_htp(model.built(y), {"x": fed(codes)}, "V75")).flatten()
+    total = (codes - zeros[0]).sum((2, 3)).flatten()
+    exact = (total * (scales[0].double() / scales[1].double() / 49)).round() + zeros[1]
+    picked = _picked(found != exact.clamp(0, STEPS))
+    samples = torch.stack([total[picked].int(), found[picked].int()], 1).tolist()
+    return {"scales": scales.tolist(), "output zero": zeros[1], "count": 49, "sum, code": samples}
+
+
 def _described(layer: Layer, sums: torch.Tensor, found: torch.Tensor, unlike: torch.Tensor) -> Fact:
     samples = []
     for channel in range(sums.shape[1]):
@@ -117,14 +134,16 @@ def main() -> None:
     facts = {
         "layers": [*layer_facts("V75"), *layer_facts("V68"), bias_fact()],
         "sums": sum_facts("V75"),
+        "mean": mean_fact(),
     }
     text = json.dumps(facts, indent=1)
     FACTS.write_text(_compact(text) + "\n", encoding="utf-8")
 
 
 def _compact(text: str) -> str:
-    """Put pairs and triples of numbers on one line."""
-    return re.sub(r"\[\s+((?:-?[\d.e-]+,\s+)*-?[\d.e-]+)\s+\]", lambda m: f"[{' '.join(m[1].split())}]", text)
+    """Put lists of numbers on one line, and lists of those, four to a line at most."""
+    text = re.sub(r"\[\s+((?:-?[\d.e-]+,\s+)*-?[\d.e-]+)\s+\]", lambda m: f"[{' '.join(m[1].split())}]", text)
+    return re.sub(r"((?:\[[^][]*\],\s+){3}\[[^][]*\])", lambda m: re.sub(r"\],\s+", "], ", m[1]), text)
 
 
 if __name__ == "__main__":
