@@ -8,7 +8,7 @@ INSTALLED := $(VENV)/.installed
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-slow zoo check bench golden clean
+.PHONY: help venv demo test test-slow zoo parity check bench golden clean
 
 help: ## Show this list
 	@echo 'make TARGET [PYTHON=python3.12] [ARGS="more arguments for the command"]'
@@ -34,6 +34,9 @@ test-slow: venv ## Run the slow tests
 
 zoo: venv ## Take all architectures through every verb and write docs/zoo.md (an hour)
 	$(BIN)/python -m tests.zoo $(ARGS)
+
+parity: venv ## Run 20 architectures in three runtimes and write docs/parity.md (half an hour)
+	$(BIN)/python -m tests.zoo.proof $(ARGS)
 
 check: venv ## Lint, check the formatting, check the types
 	$(BIN)/ruff check

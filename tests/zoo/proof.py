@@ -162,8 +162,14 @@ def page(proofs: list[Proof]) -> str:
         cells += [_cell(proof.openvino, key) for key in ("steps", "codes", "float")]
         lines.append(f"| {proof.name} | " + " | ".join(cells) + " |")
         for runtime in ("onnxruntime", "integer", "htp", "htp_arithmetic", "htp_a16", "openvino"):
-            notes += [f"- {proof.name}, {runtime}: {note}" for note in getattr(proof, runtime).get("notes", ())]
-    return _HEAD + "\n".join([*lines, "", "## What a runtime left out, ran in float or did otherwise", "", *notes]) + "\n"
+            notes += [
+                f"- {proof.name}, {runtime}: {note}" for note in getattr(proof, runtime).get("notes", ())
+            ]
+    return (
+        _HEAD
+        + "\n".join([*lines, "", "## What a runtime left out, ran in float or did otherwise", "", *notes])
+        + "\n"
+    )
 
 
 def _run(name: str) -> None:
