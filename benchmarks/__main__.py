@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from benchmarks.capture import measure_capture
+from benchmarks.files import measure_files
 from benchmarks.quantizers import measure_inference, measure_training
 from benchmarks.speed import measure_models
 from benchmarks.timing import table_of
@@ -26,6 +27,12 @@ def main() -> None:
         "Batches of 8, images of 224 x 224 or texts of 128 tokens, random weights. Peak memory is that of a\n"
         "fresh process, in that of one which runs the model once.\n",
         table_of(measure_capture()),
+        "\n## An exported file, against torch.onnx.export of the float model\n",
+        "Target onnxruntime, models and batches as above. `export`: processor time against the float\n"
+        "model's with a batch dimension that may vary as ours may; then against one with fixed sizes.\n"
+        "`peak memory`: of fresh processes that build the model and write it; ours prepares, calibrates and\n"
+        "converts before. `latency`: a batch of one in ONNX Runtime on one thread, in turns.\n",
+        table_of(measure_files()),
         "\n## A quantizer in inference, in copies of its tensor\n",
         "An activation of 8 x 64 x 112 x 112, a weight of 2048 x 2048, float32.\n",
         table_of(measure_inference()),

@@ -31,7 +31,7 @@ def measure_capture() -> list[Row]:
 
 
 def _measure(name: str) -> Row:
-    model, example = _build(name)
+    model, example = build(name)
     forward, captured = _peak(name, "forward"), _peak(name, "capture")
     with torch.no_grad():
         steps: dict[str, Callable[[], object]] = {"time": lambda: capture(model, example)}
@@ -39,7 +39,7 @@ def _measure(name: str) -> Row:
     return {"model": name, **timed, "peak memory": f"{captured / forward:.2f}"}
 
 
-def _build(name: str) -> tuple[nn.Module, Example]:
+def build(name: str) -> tuple[nn.Module, Example]:
     if name == "text encoder":  # the size of MiniLM
         transformers = architectures.import_transformers()
         sizes = {
@@ -63,7 +63,7 @@ def _peak(name: str, what: str) -> int:
 
 def _run_one(name: str, what: str) -> None:
     torch.set_num_threads(1)
-    model, example = _build(name)
+    model, example = build(name)
     with torch.no_grad():
         if what == "capture":
             capture(model, example)

@@ -10,10 +10,8 @@ from fxquant.calibration import (
     Signature,
 )
 from fxquant.export import DEFAULT_VERSION, ExportedFiles, encodings_json, export_files
-from fxquant.graph import (
-    Stage,
-    get_record,
-)
+from fxquant.graph import Stage, get_record
+from fxquant.graph.kernel_calls import original_calls
 from fxquant.lint import LintReport, lint_model
 
 
@@ -57,7 +55,7 @@ def export(
         quantized,
         Path(path),
         example,
-        encodings_json(quantized, encodings_version),
+        encodings_json(original_calls(quantized), encodings_version),
         opset=opset,
         has_quantizers=has_quantizers,
         external_data=external_data,

@@ -43,3 +43,4 @@ def strip(model: ir.Model) -> None:
                 value.shape, value.type = None, None
     for value in graph.initializers.values():
         value.metadata_props.clear()
+        value.shape, value.type = None, None  # the constant tells them

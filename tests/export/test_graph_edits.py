@@ -29,9 +29,8 @@ def exported(model, batch, folder, target="onnxruntime"):
     return onnx.load(fxquant.export(quantized, folder).onnx).graph
 
 
-@pytest.mark.parametrize("target", digits.TARGETS)
-def test_linear_weight_of_a_matmul_is_stored_transposed(target, tmp_path):
-    graph = exported(Tokens(), torch.rand(2, 5, 6), tmp_path, target)
+def test_linear_weight_of_a_matmul_is_stored_transposed(tmp_path):
+    graph = exported(Tokens(), torch.rand(2, 5, 6), tmp_path, "tensorrt")
     made_by = {output: node for node in graph.node for output in node.output}
     stored = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
     (matmul,) = [node for node in graph.node if node.op_type == "MatMul"]
