@@ -20,12 +20,16 @@ def softmax(call: Call, inputs: tuple[Leveled, ...], output: AffineEncoding | No
         e_i   = exp((q_i - max(q)) * s + shift)
         q     = min(rint(e_i * floor(1 / s_out) / (e_1 + ... + e_n)) + z, 255)      summed one by one
 
-    For n = 1 the product overflows, and the kernel gives 0.
+    For n = 1 the product overflows and the kernel would give 0: files have another op there, which gives 1.
     """
     assert output is not None
     (x,) = inputs
     dim = call.argument("dim")
     dim = (0 if x.real.dim() in (0, 1, 3) else 1) if dim is None else dim  # as torch chooses it
+    if x.real.dim() and x.real.shape[dim] == 1:
+        return torch.full_like(x.real, output.num_steps + output.offset.item()).clamp_max_(
+            float(torch.round(1.0 / output.scale))
+        )
     codes = x.codes.movedim(dim, 0)
     scale, count = float(x.scale), codes.shape[0]
     largest = torch.tensor(torch.finfo(torch.float32).max) / count

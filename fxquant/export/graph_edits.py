@@ -23,6 +23,28 @@ def fuse_global_pools(model: ir.Model) -> None:
         model.graph.remove(node, safe=True)
 
 
+def write_trivial_softmax(model: ir.Model) -> None:
+    """Write a softmax along a dimension of size 1 as exp(x - x), which is 1.
+
+    ONNX Runtime's fused kernel overflows there and gives 0.
+    """
+    for node in list(model.graph):
+        source = node.inputs[0] if node.op_type == "Softmax" else None
+        if source is None or source.shape is None:
+            continue
+        axis = node.attributes["axis"].as_int() if "axis" in node.attributes else -1
+        if source.shape[axis] != 1:
+            continue
+        zero = ir.node("Sub", [source, source], name=f"{node.name}/Sub")
+        one = ir.node("Exp", [zero.outputs[0]], name=f"{node.name}/Exp")
+        zero.outputs[0].name, one.outputs[0].name = f"{node.outputs[0].name}_zero", node.outputs[0].name
+        for made in (zero, one):
+            made.outputs[0].shape, made.outputs[0].type = node.outputs[0].shape, node.outputs[0].type
+        model.graph.insert_after(node, [zero, one])
+        ir.convenience.replace_all_uses_with(node.outputs[0], one.outputs[0], replace_graph_outputs=True)
+        model.graph.remove(node, safe=True)
+
+
 def remove_unused_constants(model: ir.Model) -> None:
     """Remove constants that no node reads."""
     for name, value in list(model.graph.initializers.items()):

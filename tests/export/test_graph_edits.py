@@ -72,3 +72,22 @@ def test_every_constant_is_read(target):
     graph = onnx.load(digits.files(target).onnx).graph
     read = {name for node in graph.node for name in node.input}
     assert {tensor.name for tensor in graph.initializer} <= read
+
+
+@pytest.mark.parametrize("arithmetic", ["float", "integer"])
+def test_softmax_along_a_dimension_of_size_one_gives_one(arithmetic, tmp_path):
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.last = nn.Linear(4, 1), nn.Linear(1, 3)
+
+        def forward(self, x):
+            return self.last(torch.softmax(self.first(x), -1))
+
+    torch.manual_seed(0)
+    x = torch.randn(5, 4)
+    prepared = fxquant.prepare(Net().eval(), x, target="onnxruntime")
+    fxquant.calibrate(prepared, [x])
+    quantized = fxquant.convert(prepared, arithmetic)
+    report = fxquant.verify(quantized, fxquant.export(quantized, tmp_path), [x])
+    assert (report.max_steps, report.max_drift) == (0, 0)

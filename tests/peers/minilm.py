@@ -34,7 +34,11 @@ def main() -> None:
     model = transformers.AutoModel.from_pretrained(folder).eval()
     texts = [text.strip() for line in SENTENCES.splitlines() for text in line.split("|")]
     batches = [
-        dict(tokenizer(texts[i : i + 8], padding="max_length", max_length=32, truncation=True, return_tensors="pt"))
+        dict(
+            tokenizer(
+                texts[i : i + 8], padding="max_length", max_length=32, truncation=True, return_tensors="pt"
+            )
+        )
         for i in range(0, len(texts), 8)
     ]
     with torch.no_grad(), tempfile.TemporaryDirectory() as out:
@@ -53,8 +57,12 @@ def main() -> None:
                 session = OnnxRuntime(files.onnx)
                 ran = torch.cat([_pooled(_run(session, batch), batch) for batch in batches])
                 size = files.onnx.stat().st_size / sum(p.nbytes for p in model.parameters())
-                print(f"  file against float {_cosine(ran, wanted)}, against simulation {_cosine(ran, simulated)}")
-                print(f"  size {size:.3f}; {str(fxquant.verify(quantized, files, batches[:2])).splitlines()[1].strip()}")
+                print(
+                    f"  file against float {_cosine(ran, wanted)}, against simulation {_cosine(ran, simulated)}"
+                )
+                print(
+                    f"  size {size:.3f}; {str(fxquant.verify(quantized, files, batches[:2])).splitlines()[1].strip()}"
+                )
 
 
 def _weights() -> Path:
