@@ -54,7 +54,7 @@ def prepare(
             with. The model is recorded on them, which succeeds on any forward that runs; optional inputs
             that are not among them are fixed to their defaults. None for a forward that torch.fx can trace
             symbolically.
-        target: Name of the target: "tensorrt" or "onnxruntime".
+        target: Name of the target, with one of its schemes if wanted: "tensorrt", "qualcomm:w8a16".
         config: The passes to run instead of the target's own, as a Pipeline or its text.
         after_pass: Called with each pass and the graph after it, to print or check.
 

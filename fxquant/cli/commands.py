@@ -147,8 +147,13 @@ def passes() -> None:
 
 @main.command()
 def targets() -> None:
-    """List all targets."""
+    """List all targets, and the schemes of each."""
     rows = [(t.name, str(t.activation), str(t.weight), t.description) for t in TARGETS.values()]
+    rows += [
+        (f"{t.name}:{name}", str(scheme.activation or "float"), str(scheme.weight), scheme.why)
+        for t in TARGETS.values()
+        for name, scheme in t.schemes.items()
+    ]
     _print_table(("target", "activations", "weights", "description"), rows)
 
 

@@ -12,6 +12,10 @@ here runs in float, and `fxquant.report(model).floats` names it.
 """
 
 
+_SCHEMES = """Other types that a target runs; write `target="qualcomm:w8a16"`. A weight that blocks do not divide
+has one range per channel."""
+
+
 def support_text(targets: tuple[Target, ...]) -> str:
     """Return one row per op: ONNX form, origin of its range, each target's placement, then the whys."""
     names = [target.name for target in targets]
@@ -27,4 +31,11 @@ def support_text(targets: tuple[Target, ...]) -> str:
         for target in targets
         for rule in target.rules
     ]
-    return _HEAD + "\n".join([*lines, "", "## Why", "", *reasons]) + "\n"
+    schemes = [
+        f"- `{target.name}:{name}`: activations {scheme.activation or 'float'}, weights {scheme.weight}; "
+        f"{scheme.why}."
+        for target in targets
+        for name, scheme in target.schemes.items()
+    ]
+    sections = ["", "## Why", "", *reasons, "", "## Schemes", "", _SCHEMES, "", *schemes]
+    return _HEAD + "\n".join([*lines, *sections]) + "\n"
