@@ -53,13 +53,16 @@ class _Fuser:
             add, bias = None, None
         last = product if add is None else add
         inputs = [self._flattened(source), weight, *([] if bias is None else [bias])]
-        gemm = self._insert(last, "Gemm", inputs, f"{last.outputs[0].name}_2d")
-        if product.name:
-            gemm.producer().name = f"{product.name.rpartition('/')[0]}/Gemm"  # type: ignore[union-attr]  # just made
+        name = str(last.outputs[0].name)
+        last.outputs[0].name = f"{name}_inner"
+        gemm = self._insert(last, "Gemm", inputs, name)
+        made = gemm.producer()
+        assert made is not None
+        made.metadata_props.update(product.metadata_props)  # nodes are named by them
         ends = _end_of_epilogue(last.outputs[0])
         ir.convenience.replace_all_uses_with(last.outputs[0], gemm, replace_graph_outputs=True)
         if ends is None:
-            self._shape_float(gemm, last, sizes)
+            self._shape_float(gemm, sizes)
         else:
             self._shape_quantized(*ends, sizes)
         for node in (last, product):
@@ -78,13 +81,12 @@ class _Fuser:
             self._flat[source] = self._requantized(matrix, dequantize, name)
         return self._flat[source]
 
-    def _shape_float(self, gemm: ir.Value, last: ir.Node, sizes: list[int]) -> None:
+    def _shape_float(self, gemm: ir.Value, sizes: list[int]) -> None:
         """Give a product that is not quantized its shape again, for all that reads it."""
         made = gemm.producer()
         assert made is not None
-        name = str(gemm.name).removesuffix("_2d")
+        name = str(gemm.name)
         gemm.name = f"{name}_2d"
-        last.outputs[0].name = f"{name}_inner"
         readers = list(gemm.uses())
         shaped = self._reshaped(made, gemm, sizes, name)
         self._redirect(gemm, readers, shaped)

@@ -12,8 +12,8 @@ here runs in float, and `fxquant.report(model).floats` names it.
 """
 
 
-_SCHEMES = """Other types that a target runs; write `target="qualcomm:w8a16"`. A weight that blocks do not divide
-has one range per channel."""
+_SCHEMES = """Other types that a target runs; write `target="qualcomm:w8a16"`. A weight that blocks do not
+divide has one range per channel."""
 
 
 def support_text(targets: tuple[Target, ...]) -> str:

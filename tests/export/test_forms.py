@@ -98,6 +98,9 @@ def test_linear_layers_on_several_dimensions_become_gemm_with_an_integer_bias(tm
     assert stored(files.onnx)["up.bias"].data_type == onnx.TensorProto.INT32
     report = fxquant.verify(model, files, [IDS])
     assert (report.max_steps, report.unmatched) == (0, ())
+    tensors = {name for node in onnx.load(str(files.onnx)).graph.node for name in node.output}
+    entries = json.loads(files.encodings.read_text())["activation_encodings"]
+    assert {entry["name"] for entry in entries} <= tensors | {"ids"}
 
 
 def test_a_file_for_tensorrt_keeps_the_product_and_its_float_bias(tmp_path):
