@@ -30,7 +30,6 @@ def write_quantizers(model: ir.Model, sites: list[Site], *, gathers_codes: bool 
         if node.domain == DOMAIN:
             (writer.write_quantized if node.op_type == QUANTIZED else writer.write_stored)(node)
     model.opset_imports.pop(DOMAIN, None)
-    model.graph.opset_imports.pop(DOMAIN, None)
 
 
 def remove_quantizers(model: ir.Model, sites: list[Site]) -> None:
@@ -147,9 +146,7 @@ class _Writer:
         for node in self._graph:
             if node.domain == DOMAIN:
                 site = self._site(node)
-                name = free_name(
-                    site.name, self._taken.__contains__
-                )  # a layer that stays whole may run often
+                name = free_name(site.name, self._taken.__contains__)  # a whole layer may run often
                 self._names[node] = name
                 suffixes = ("", "_dq", "_scale") if site.is_stored else ("", "_q", "_qdq", "_scale")
                 self._taken.add(name)

@@ -26,8 +26,8 @@ def tensor_names(gm: fx.GraphModule) -> dict[fx.Node, str]:
     """Return a unique name for the tensor each node gives.
 
     An input or constant keeps its name, a module's output is named after the module ("layer1.0.conv1"),
-    another op's output after the user's layer and the op ("layer1.0.add"); a number makes repeats unique. An
-    input keeps its name even where the file gives it to a tensor derived from another one, which then differs.
+    another op's output after the user's layer and the op ("layer1.0.add"); a number makes repeats unique. Of
+    inputs x and x_q, both keep their names, and the codes of x have another one in the file.
     """
     names = {node: _base_name(gm, node) for node in gm.graph.find_nodes(op="placeholder")}
     taken = {derived for name in names.values() for derived in _derived(name)}
