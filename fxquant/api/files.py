@@ -6,9 +6,7 @@ from pathlib import Path
 from torch import fx
 
 from fxquant.analysis import ParityReport, compare
-from fxquant.calibration import (
-    Signature,
-)
+from fxquant.calibration import Signature
 from fxquant.export import DEFAULT_VERSION, ExportedFiles, encodings_json, export_files
 from fxquant.graph import Stage, get_record
 from fxquant.graph.kernel_calls import original_calls

@@ -9,11 +9,7 @@ from pathlib import Path
 import torch
 from torch import fx, nn
 
-from fxquant.calibration import (
-    calibrate_graph,
-    example_call,
-    uncalibrated_layers,
-)
+from fxquant.calibration import calibrate_graph, example_call, uncalibrated_layers
 from fxquant.errors import ModelTypeError, NotCalibratedError, unknown_option
 from fxquant.export import load_into
 from fxquant.graph import (
@@ -54,7 +50,7 @@ def prepare(
             with. The model is recorded on them, which succeeds on any forward that runs; optional inputs
             that are not among them are fixed to their defaults. None for a forward that torch.fx can trace
             symbolically.
-        target: Name of the target, with one of its schemes if wanted: "tensorrt", "qualcomm:w8a16".
+        target: Name of the target, such as "tensorrt", or with one of its schemes: "qualcomm:w8a16".
         config: The passes to run instead of the target's own, as a Pipeline or its text.
         after_pass: Called with each pass and the graph after it, to print or check.
 

@@ -39,7 +39,8 @@ class _Direct(torch.export.ExportedProgram):
 
 
 def _global_average(input: Any, output_size: Any) -> Any:
-    if any(not isinstance(size, int) or size != 1 for size in output_size):
+    has_batch = len(input.shape) == len(output_size) + 2  # ONNX takes the first two as batch and channels
+    if not has_batch or any(not isinstance(size, int) or size != 1 for size in output_size):
         raise ExportError(f"An average pool to {list(output_size)} is decomposed.")
     return opset18.GlobalAveragePool(input)
 

@@ -98,7 +98,6 @@ class _Fuser:
         names = [str(value.name) for value in (source, codes, real)]
         for value in (source, codes, real):
             value.name = f"{value.name}_2d"
-        quantize.name, dequantize.name = str(codes.name), str(real.name)
         readers = list(real.uses())
         shaped = self._reshaped(dequantize, real, sizes, names[0])
         final = self._requantized(shaped, dequantize, names[0], names[1:])

@@ -21,7 +21,7 @@ from fxquant.nn import QuantizationMixin
 from fxquant.ops import Returns
 from fxquant.quantization import QuantizerBase
 from fxquant.quantization.affine import FrozenDequantize
-from fxquant.quantization.float import FloatQuantizeDequantize
+from fxquant.quantization.float import FloatEncoding, FloatQuantizeDequantize
 
 _SIGNED = (torch.int8, torch.int16, torch.int32, torch.int64)
 
@@ -174,8 +174,7 @@ def _lower_module(module: QuantizationMixin, path: str, sites: list[Site]) -> Qu
         can_store = has_form(encoding, tuple(value.shape))
         if isinstance(quantizer, FrozenDequantize) and can_store:
             codes, dtype = value, quantizer.dtype
-        elif isinstance(quantizer, FloatQuantizeDequantize) and can_store:
-            encoding = quantizer.get_encodings()
+        elif isinstance(encoding, FloatEncoding) and can_store:
             codes, dtype = encoding.quantize(value.detach()).to(encoding.dtype), value.dtype
         else:
             with torch.no_grad():

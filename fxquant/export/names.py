@@ -1,4 +1,4 @@
-"""Names of inputs and nodes in the exported ONNX graph: those of the user's model and layers."""
+"""Names in the exported ONNX graph: those of the user's model and layers, each of one value or node only."""
 
 import ast
 
@@ -19,11 +19,25 @@ def name_inputs(model: ir.Model, names: list[str]) -> None:
         value.name = name
 
 
+def make_names_unique(model: ir.Model) -> None:
+    """Give each value a name of its own: inputs and outputs of the graph keep theirs, then constants."""
+    graph = model.graph
+    kept = dict.fromkeys([*graph.inputs, *graph.outputs])
+    taken = {str(value.name) for value in kept}
+    computed = [value for node in graph for value in node.outputs if value.name]
+    for value in dict.fromkeys([*graph.initializers.values(), *computed]):
+        if value not in kept:
+            value.name = free_name(str(value.name), taken.__contains__)
+            taken.add(value.name)
+
+
 def name_nodes(model: ir.Model) -> None:
-    """Name nodes after the user's layer, or the tensor they give, and their op."""
+    """Name quantizers after the tensor they give, and others after the user's layer, or it, and their op."""
     taken: set[str] = set()
     for node in model.graph:
-        if node.op_type not in _QUANTIZERS:
+        if node.op_type in _QUANTIZERS:
+            node.name = str(node.outputs[0].name)
+        else:
             scopes = node.metadata_props.get(_SCOPES, "")
             layer = ast.literal_eval(scopes)[-2] if scopes.count(",") > 0 else ""
             place = layer or str(node.outputs[0].name)
@@ -31,5 +45,5 @@ def name_nodes(model: ir.Model) -> None:
             taken.add(node.name)
 
 
-_QUANTIZERS = ("QuantizeLinear", "DequantizeLinear")  # named already, after the tensor
+_QUANTIZERS = ("QuantizeLinear", "DequantizeLinear")
 _SCOPES = "pkg.torch.onnx.name_scopes"  # torch.onnx notes there the path of the module that a node is of

@@ -25,7 +25,7 @@ from fxquant.export.graph_edits import (
     write_trivial_softmax,
 )
 from fxquant.export.lower import lower
-from fxquant.export.names import name_inputs, name_nodes
+from fxquant.export.names import make_names_unique, name_inputs, name_nodes
 from fxquant.export.operators import translations
 from fxquant.export.sites import Site
 from fxquant.export.write_quantizers import remove_quantizers, write_quantizers
@@ -83,6 +83,7 @@ def to_onnx(
         if form.has_gemm:
             fuse_linears(model)
     remove_unused_constants(model)
+    make_names_unique(model)
     name_nodes(model)
     strip(model)
     model.producer_name, model.producer_version = PRODUCER, version(PRODUCER)

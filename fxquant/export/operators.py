@@ -132,6 +132,8 @@ def _like_codes(codes: torch.Tensor, site: int, dtype: torch.dtype) -> torch.Ten
     return torch.empty_like(codes, dtype=dtype)
 
 
+# torch.export runs what is computed from numbers of a forward alone, beside tracing it.
+_LIBRARY.impl("quantized", lambda input, site: input.clone(), "CompositeExplicitAutograd")  # type: ignore[no-untyped-call]  # torch is untyped here
 torch.library.register_fake("fxquant::quantized", _like_input, lib=_LIBRARY)
 torch.library.register_fake("fxquant::stored", _like_codes, lib=_LIBRARY)
 torch.library.register_fake("fxquant::split_groups", _groups, lib=_LIBRARY)

@@ -30,7 +30,6 @@ def write_quantizers(model: ir.Model, sites: list[Site], *, gathers_codes: bool 
         if node.domain == DOMAIN:
             (writer.write_quantized if node.op_type == QUANTIZED else writer.write_stored)(node)
     model.opset_imports.pop(DOMAIN, None)
-    model.graph.opset_imports.pop(DOMAIN, None)
 
 
 def remove_quantizers(model: ir.Model, sites: list[Site]) -> None:
@@ -70,18 +69,16 @@ class _Writer:
         codes.dtype, codes.shape = site.dtype, source.shape
         grid = self._insert(node, "DequantizeLinear", [codes, scale, zero_point], f"{name}_qdq")
         grid.dtype, grid.shape = ir.DataType.FLOAT, source.shape
-        if is_half:
-            assert source.dtype is not None
-            grid = self._insert(node, "Cast", [grid], f"{name}_half", to=source.dtype)
-            grid.dtype, grid.shape = source.dtype, source.shape
-        self._replace(node, grid)
+        self._replace(node, self._as_half(node, grid, source.dtype, name))
 
     def write_stored(self, node: ir.Node) -> None:
         """Write a constant's codes, and what makes real values of them."""
         if self._gathers_codes:
             self._write_lookups(node)
         stored, name = Stored.of(self._site(node), _codes(node)), self._names[node]
-        for index, (output, order) in enumerate(self._readings(node)):
+        readings = self._readings(node)
+        written: list[ir.Value] = []
+        for index, (output, order) in enumerate(readings):
             moved = stored if order is None else stored.permuted(order)
             inner = f"{name}_transposed" if index else name
             source = node.inputs[0], tuple(order or ()), str(moved.codes.dtype)
@@ -97,6 +94,8 @@ class _Writer:
             )
             self._taken.add(str(real.name))
             real.dtype, real.shape = ir.DataType.FLOAT, ir.Shape(moved.codes.shape)
+            written.append(self._as_half(node, real, output.outputs[0].dtype, name))
+        for (output, _), real in zip(readings, written, strict=True):
             self._replace(output, real)
         self._remove(node)
 
@@ -106,6 +105,8 @@ class _Writer:
         real = self._site(node).encoding.dequantize(codes).numpy()
         for index, (output, order) in enumerate(self._readings(node)):
             moved = real if order is None else np.ascontiguousarray(real.transpose(order))
+            dtype = output.outputs[0].dtype
+            moved = moved.astype(dtype.numpy()) if dtype in _HALF else moved
             name = f"{self._names[node]}_transposed" if index else self._names[node]
             self._replace(output, self._constants.register(name, ir.tensor(moved)))
         self._remove(node)
@@ -136,7 +137,8 @@ class _Writer:
             product = self._insert(reader, "Mul", [real, scale], f"{reader.outputs[0].name}_dq")
             product.dtype, product.shape = ir.DataType.FLOAT, reader.outputs[0].shape
             product.name = reader.outputs[0].name
-            self._replace(reader, product)
+            dtype = reader.outputs[0].dtype
+            self._replace(reader, self._as_half(reader, product, dtype, f"{product.name}_dq"))
 
     def _claim_names(self) -> None:
         """Give each site its name; another tensor that has a name wanted here gives it up."""
@@ -144,9 +146,7 @@ class _Writer:
         for node in self._graph:
             if node.domain == DOMAIN:
                 site = self._site(node)
-                name = free_name(
-                    site.name, self._taken.__contains__
-                )  # a layer that stays whole may run often
+                name = free_name(site.name, self._taken.__contains__)  # a whole layer may run often
                 self._names[node] = name
                 suffixes = ("", "_dq", "_scale") if site.is_stored else ("", "_q", "_qdq", "_scale")
                 self._taken.add(name)
@@ -199,6 +199,14 @@ class _Writer:
         value = self._insert(node, "DequantizeLinear", inputs, f"{name}_scale", axis=groups.axis)
         value.dtype, value.shape = ir.DataType.FLOAT, ir.Shape(groups.multiples.shape)
         return value
+
+    def _as_half(self, node: ir.Node, value: ir.Value, dtype: ir.DataType | None, name: str) -> ir.Value:
+        """Return a float32 value in the half type of what it stands for, if that has one."""
+        if dtype not in _HALF:
+            return value
+        half = self._insert(node, "Cast", [value], f"{name}_half", to=dtype)
+        half.dtype, half.shape = dtype, value.shape
+        return half
 
     def _insert(
         self, node: ir.Node, op_type: str, inputs: list[ir.Value], output: str, **attributes: int

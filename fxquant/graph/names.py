@@ -26,11 +26,12 @@ def tensor_names(gm: fx.GraphModule) -> dict[fx.Node, str]:
     """Return a unique name for the tensor each node gives.
 
     An input or constant keeps its name, a module's output is named after the module ("layer1.0.conv1"),
-    another op's output after the user's layer and the op ("layer1.0.add"); a number makes repeats unique.
+    another op's output after the user's layer and the op ("layer1.0.add"); a number makes repeats unique. Of
+    inputs x and x_q, both keep their names, and the codes of x have another one in the file.
     """
-    names: dict[fx.Node, str] = {}
-    taken: set[str] = set()
-    for node in gm.graph.nodes:
+    names = {node: _base_name(gm, node) for node in gm.graph.find_nodes(op="placeholder")}
+    taken = {derived for name in names.values() for derived in _derived(name)}
+    for node in [node for node in gm.graph.nodes if node not in names]:
         name = free_name(_base_name(gm, node), lambda name: bool(taken & _derived(name)))
         taken.update(_derived(name))
         names[node] = name

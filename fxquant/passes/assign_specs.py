@@ -93,8 +93,14 @@ def _integer(gm: fx.GraphModule, node: fx.Node, op: Op, rule: Rule, target: Targ
     if not isinstance(weight, fx.Node):  # the module form holds it
         return Assignment(rule=rule, inputs=inputs, weight=spec)
     if target.activation is not None:
-        inputs[weight.name] = spec if is_constant(weight) else replace(spec, channel_axis=None, narrow=False)
+        inputs[weight.name] = spec if is_constant(weight) else _as_activation(spec)
     return Assignment(rule=rule, inputs=inputs)
+
+
+def _as_activation(weight: QuantizationSpec) -> QuantizationSpec:
+    """Return the spec of a weight that is computed: one range, in a type that tensors are quantized to."""
+    plain = replace(weight, channel_axis=None, narrow=False, block_size=None, decompressed_bits=None)
+    return replace(plain, bitwidth=max(8, weight.bitwidth))
 
 
 def _operand_spec(

@@ -27,7 +27,7 @@ from fxquant.passes.base import Changes, Pass
 
 @dataclass(frozen=True)
 class DecomposeActivations(Pass):
-    """Write silu and mish as a product of the input and a gate."""
+    """Write activation functions as a product of the input and a gate, where they have one."""
 
     name = "decompose-activations"
     changes = Changes.STRUCTURE
@@ -38,7 +38,7 @@ class DecomposeActivations(Pass):
         for node in list(gm.graph.nodes):
             op = op_of(gm, node)
             gate = () if op is None else op.gate
-            if not gate or len(node.all_input_nodes) != 1:
+            if not gate:
                 continue
             (source,) = node.all_input_nodes
             with gm.graph.inserting_before(node):

@@ -13,6 +13,7 @@ After::
 from dataclasses import dataclass
 
 from torch import fx, nn
+from torch.fx.node import Argument
 from torch.nn import functional as F
 
 from fxquant.graph import Report
@@ -32,7 +33,7 @@ class DecomposeEmbedding(Pass):
         has_changed = False
         for node in list(gm.graph.find_nodes(op="call_module")):
             layer = gm.get_submodule(str(node.target))
-            if type(layer) is not nn.Embedding:
+            if not isinstance(layer, nn.Embedding) or type(layer).forward is not nn.Embedding.forward:
                 continue
             if layer.max_norm is not None:
                 self.declined(gm, node, report, "it normalizes rows in its table as it looks them up")
@@ -40,10 +41,17 @@ class DecomposeEmbedding(Pass):
             with gm.graph.inserting_before(node):
                 table = gm.graph.get_attr(f"{node.target}.weight")
                 table.meta[LAYER] = layer_of(node)
-                lookup = gm.graph.call_function(F.embedding, (*node.args, table))
+                lookup = gm.graph.call_function(
+                    F.embedding, (*node.args, *node.kwargs.values(), table), _padding(layer)
+                )
             lookup.meta.update(node.meta)
             node.replace_all_uses_with(lookup)
             gm.graph.erase_node(node)
             self.applied(gm, lookup, report, "written as a lookup in a constant")
             has_changed = True
         return has_changed
+
+
+def _padding(layer: nn.Embedding) -> dict[str, Argument]:
+    """Return the argument that keeps gradients from the row of the padding."""
+    return {} if layer.padding_idx is None else {"padding_idx": layer.padding_idx}

@@ -19,6 +19,7 @@ from fxquant.graph import Report
 from fxquant.graph.annotations import LAYER, layer_of, result_of
 from fxquant.graph.edit import add_buffer
 from fxquant.graph.values import op_of, operand_of
+from fxquant.ops import Operand
 from fxquant.passes.base import Changes, Pass
 from fxquant.targets import Placement, get_target
 
@@ -45,22 +46,32 @@ class InsertConstants(Pass):
                 continue
             if node.op not in ("call_function", "call_method") or result is None:
                 continue
-            given = {o.name: operand_of(node, o) for o in op.activations}
-            numbers = {name: value for name, value in given.items() if isinstance(value, int | float)}
+            given = {operand: operand_of(node, operand) for operand in op.activations}
+            numbers = [(o, value) for o, value in given.items() if isinstance(value, int | float)]
             tensors = [value for value in given.values() if isinstance(value, fx.Node)]
             if len(numbers) != 1 or len(tensors) != 1 or not result.dtype.is_floating_point:
                 continue
-            ((name, number),) = numbers.items()
-            buffer = add_buffer(gm, f"{node.name}_{name}", torch.tensor(float(number), dtype=result.dtype))
+            ((operand, number),) = numbers
+            value = torch.tensor(float(number), dtype=result.dtype, device=_device(gm))
+            buffer = add_buffer(gm, f"{node.name}_{operand.name}", value)
             with gm.graph.inserting_before(node):
                 constant = gm.graph.get_attr(buffer)
             constant.meta[LAYER] = layer_of(node)
-            node.args = tuple(constant if _is_same(arg, number) else arg for arg in node.args)
-            node.kwargs = {key: constant if key == name else arg for key, arg in node.kwargs.items()}
+            _give(node, operand, constant)
             self.applied(gm, node, report, f"{number} is a constant now")
             has_changed = True
         return has_changed
 
 
-def _is_same(value: object, number: float) -> bool:
-    return type(value) is type(number) and value == number
+def _give(call: fx.Node, operand: Operand, value: fx.Node) -> None:
+    """Let a call take a tensor for an operand that it is given."""
+    if operand.index < len(call.args):
+        call.update_arg(operand.index, value)
+    else:
+        name = next(name for name in (operand.name, *operand.aliases) if name in call.kwargs)
+        call.update_kwarg(name, value)
+
+
+def _device(gm: fx.GraphModule) -> torch.device:
+    """Return where the model is; the CPU for one without parameters."""
+    return next((parameter.device for parameter in gm.parameters()), torch.device("cpu"))

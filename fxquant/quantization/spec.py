@@ -43,6 +43,14 @@ class QuantizationSpec:
             raise OptionError("An unsigned grid cannot be narrow.", remedy="Set signed=True or narrow=False.")
         if self.fixed_range is not None and not self.fixed_range[0] <= 0.0 <= self.fixed_range[1]:
             raise OptionError(f"The fixed range {self.fixed_range} does not contain zero.")
+        if self.block_size is not None and self.block_size < 1:
+            raise OptionError(f"A block of {self.block_size} elements is empty.", remedy="Choose 1 or more.")
+        bits = self.decompressed_bits
+        if bits is not None and (self.block_size is None or not self.symmetric or bits < self.bitwidth):
+            raise OptionError(
+                f"A grid of {self.bitwidth} bits does not decompress to {bits} bits.",
+                remedy="Choose symmetric blocks, and as many bits or more.",
+            )
 
     @property
     def qmin(self) -> int:
@@ -84,7 +92,8 @@ class QuantizationSpec:
         symmetry = "" if self.symmetric else " asymmetric"
         granularity = "" if self.channel_axis is None else f" axis {self.channel_axis}"
         blocks = "" if self.block_size is None else f" blocks of {self.block_size}"
-        return f"{dtype}{symmetry}{granularity}{blocks}"
+        grid = "" if self.decompressed_bits is None else f" on {self.decompressed_bits} bits"
+        return f"{dtype}{symmetry}{granularity}{blocks}{grid}"
 
 
 def scale_shape(tensor_shape: tuple[int, ...], channel_axis: int | None) -> tuple[int, ...]:

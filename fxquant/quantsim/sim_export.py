@@ -18,6 +18,7 @@ from fxquant.export.encodings import encodings_json
 from fxquant.export.files import put_json
 from fxquant.graph import ModelRecord, Report, Stage, get_record, set_record
 from fxquant.nn import QuantizationMixin
+from fxquant.nn.by_call import QuantizedByCall
 from fxquant.ops import op_of_module
 from fxquant.passes import parse
 from fxquant.quantization import AffineEncoding
@@ -106,7 +107,9 @@ def _frozen(gm: fx.GraphModule) -> fx.GraphModule:
     """Freeze a prepared model in place, without widening a range as ``fxquant.convert`` may."""
     record = get_record(gm, Stage.PREPARED)
     for module in gm.modules():
-        if isinstance(module, QuantizationMixin) and op_of_module(module) is None:
+        if isinstance(module, QuantizedByCall) or (
+            isinstance(module, QuantizationMixin) and op_of_module(module) is None
+        ):
             _fold(module)
     parse(_FREEZE).run(gm, record.report, None)
     set_record(gm, replace(record, stage=Stage.QUANTIZED))
@@ -141,7 +144,7 @@ def _unfold(module: QuantizationMixin) -> None:
 
 
 def _fold(module: QuantizationMixin) -> None:
-    """Write real values into the parameters of a module without a row in the op table, such as an LSTM."""
+    """Write real values into parameters that a function of torch reads, such as those of an LSTM."""
     quantizers: Any = module.param_quantizers
     for name in quantizers:
         value = None if quantizers[name] is None else module.quantized_parameter(name)
