@@ -76,11 +76,18 @@ QUALCOMM = Target(
             ops=(
                 *("conv1d", "conv2d", "conv3d"),
                 *("conv_transpose1d", "conv_transpose2d", "conv_transpose3d"),
-                *("linear", "matmul"),
+                "linear",
             ),
             placement=Placement.INTEGER,
             output=OutputRule.ALWAYS,
             why="QNN-2: an integer kernel where input, weight and output are quantized",
+        ),
+        Rule(
+            ops=("matmul",),
+            placement=Placement.INTEGER,
+            output=OutputRule.ALWAYS,
+            why="QNN-2: an integer kernel, exact where real zero is the middle of the second operand's grid",
+            operands={"other": replace(_UINT8, symmetric=True)},
         ),
         Rule(
             ops=("layer_norm",),

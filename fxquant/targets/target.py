@@ -49,7 +49,8 @@ class Rule:
         allows_constants: Whether an operand may be a constant tensor; if not, the op then stays float.
         is_float_at_graph_output: Whether the output stays float where it is the model's output.
         operands: Specs of operands that the kernel takes in another type than the target's, by their name in
-            the op table; where they are quantized already they are converted.
+            the op table. Where they are quantized already they are converted to another type, and have their
+            own grid made symmetric where that is all that differs.
     """
 
     ops: tuple[str, ...]
