@@ -28,6 +28,7 @@ from fxquant.export.lower import lower
 from fxquant.export.names import make_names_unique, name_inputs, name_nodes
 from fxquant.export.operators import translations
 from fxquant.export.sites import Site
+from fxquant.export.split_gemms import split_gemms
 from fxquant.export.write_quantizers import remove_quantizers, write_quantizers
 from fxquant.graph import Example, ModelRecord
 from fxquant.graph.fresh import rows_of
@@ -79,6 +80,7 @@ def to_onnx(
     if not has_quantizers:
         remove_quantizers(model, sites)
     else:
+        split_gemms(model, sites)
         write_quantizers(model, sites, gathers_codes=form.gathers_codes)
         if form.has_gemm:
             fuse_linears(model)

@@ -16,6 +16,7 @@ from fxquant.passes.catalogue import catalogue_text
 from fxquant.passes.decompose_activations import DecomposeActivations
 from fxquant.passes.decompose_addmm import DecomposeAddmm
 from fxquant.passes.decompose_attention import DecomposeAttention
+from fxquant.passes.decompose_biases import DecomposeBiases
 from fxquant.passes.decompose_einsum import DecomposeEinsum
 from fxquant.passes.decompose_embedding import DecomposeEmbedding
 from fxquant.passes.decompose_grouped_products import DecomposeGroupedProducts
@@ -47,6 +48,7 @@ CATALOGUE: tuple[type[Pass], ...] = (
     DecomposeAddmm,
     SwapLayers,
     FoldBatchNorm,
+    DecomposeBiases,
     DecomposeAttention,
     DecomposeActivations,
     DecomposeEmbedding,
@@ -86,7 +88,8 @@ def prepare_pipeline(target: Target) -> Pipeline:
     products = ["decompose-einsum", "decompose-grouped-products", "decompose-addmm"]
     decomposing = [*products, "decompose-attention"]
     folding = ["swap-layers", "fold-batch-norm"]
-    return parse(",".join([*simplifying, *decomposing, *rewriting, *folding, *placing, *common]))
+    layers = [_for_target(name, target) for name in target.layer_rewrites]
+    return parse(",".join([*simplifying, *decomposing, *rewriting, *folding, *layers, *placing, *common]))
 
 
 def convert_pipeline(target: Target, arithmetic: str = FLOAT.name) -> Pipeline:
@@ -105,7 +108,7 @@ def _for_target(name: str, target: Target) -> str:
     return f"{name}{{target={target.name}}}" if name in _TARGETED else name
 
 
-_TARGETED = ("insert-constants", "assign-specs", "assign-outputs", "legalize-outputs")
+_TARGETED = ("insert-constants", "decompose-biases", "assign-specs", "assign-outputs", "legalize-outputs")
 
 __all__ = [
     "CATALOGUE",
@@ -118,6 +121,7 @@ __all__ = [
     "DecomposeActivations",
     "DecomposeAddmm",
     "DecomposeAttention",
+    "DecomposeBiases",
     "DecomposeEinsum",
     "DecomposeEmbedding",
     "DecomposeGroupedProducts",

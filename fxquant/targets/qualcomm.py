@@ -15,6 +15,19 @@ _INT4 = QuantizationSpec(bitwidth=4, signed=True, symmetric=True)
 _LPBQ = replace(_INT4, block_size=32, decompressed_bits=8)
 _WIDE_VALUES = {"matmul": {"other": QuantizationSpec(bitwidth=16, signed=True, symmetric=True)}}
 _NARROW_VALUES = {"matmul": {"other": QuantizationSpec(bitwidth=8, signed=True, symmetric=True)}}
+_WHOLE_CONVOLUTIONS = tuple(
+    Rule(
+        ops=ops,
+        placement=Placement.INTEGER,
+        output=OutputRule.ALWAYS,
+        weight=replace(_INT4, channel_axis=axis),
+        why="QNN-18: no kernel has blocks here, so its weight is int4 with a scale per channel",
+    )
+    for ops, axis in (
+        (("conv1d", "conv2d", "conv3d"), 0),
+        (("conv_transpose1d", "conv_transpose2d", "conv_transpose3d"), 1),
+    )
+)
 
 QUALCOMM = Target(
     name="qualcomm",
@@ -24,6 +37,7 @@ QUALCOMM = Target(
     bias=BiasHandling.INT32,  # QNN-14: at scale_input * scale_weight exactly
     passes=("assign-outputs",),
     rewrites=("decompose-activations", "decompose-embedding", "insert-constants"),
+    layer_rewrites=("decompose-biases",),  # QNN-17: blocks are a product's, which has no bias
     file=FileForm(opset=21, is_static=True, has_gemm=True),
     schemes={
         "w8a8": Scheme(activation=_UINT8, weight=_INT8, why="the default"),
@@ -43,12 +57,18 @@ QUALCOMM = Target(
         "w4a16": Scheme(
             activation=_UINT16, weight=_INT4, operands=_WIDE_VALUES, why="QNN-15: int4 per channel"
         ),
-        "w4a8-lpbq": Scheme(activation=_UINT8, weight=_LPBQ, why="QNN-17: blocks of 32 on an 8-bit grid"),
+        "w4a8-lpbq": Scheme(
+            activation=_UINT8,
+            weight=_LPBQ,
+            why="QNN-17: blocks of 32 on an 8-bit grid",
+            rules=_WHOLE_CONVOLUTIONS,
+        ),
         "w4a16-lpbq": Scheme(
             activation=_UINT16,
             weight=_LPBQ,
             operands=_WIDE_VALUES,
             why="QNN-17: blocks of 32 on an 8-bit grid",
+            rules=_WHOLE_CONVOLUTIONS,
         ),
     },
     rules=(
@@ -56,11 +76,18 @@ QUALCOMM = Target(
             ops=(
                 *("conv1d", "conv2d", "conv3d"),
                 *("conv_transpose1d", "conv_transpose2d", "conv_transpose3d"),
-                *("linear", "matmul"),
+                "linear",
             ),
             placement=Placement.INTEGER,
             output=OutputRule.ALWAYS,
             why="QNN-2: an integer kernel where input, weight and output are quantized",
+        ),
+        Rule(
+            ops=("matmul",),
+            placement=Placement.INTEGER,
+            output=OutputRule.ALWAYS,
+            why="QNN-2: an integer kernel, exact where real zero is the middle of the second operand's grid",
+            operands={"other": replace(_UINT8, symmetric=True)},
         ),
         Rule(
             ops=("layer_norm",),

@@ -49,7 +49,8 @@ class Rule:
         allows_constants: Whether an operand may be a constant tensor; if not, the op then stays float.
         is_float_at_graph_output: Whether the output stays float where it is the model's output.
         operands: Specs of operands that the kernel takes in another type than the target's, by their name in
-            the op table; where they are quantized already they are converted.
+            the op table. Where they are quantized already they are converted to another type, and have their
+            own grid made symmetric where that is all that differs.
     """
 
     ops: tuple[str, ...]
@@ -92,12 +93,14 @@ class Scheme:
         weight: Spec of weights.
         why: What it is for.
         operands: Specs that the operands of some ops have instead, by op and operand.
+        rules: What takes the place of the target's rules for some ops.
     """
 
     activation: QuantizationSpec | None
     weight: QuantizationSpec
     why: str
     operands: Mapping[str, Mapping[str, QuantizationSpec]] = field(default_factory=dict)
+    rules: tuple[Rule, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,6 +116,7 @@ class Target:
         rules: What differs from float, op by op.
         passes: Names of passes, beyond the common ones, that place quantizers for this target.
         rewrites: Names of passes that write ops in the forms that this target runs.
+        layer_rewrites: Names of such passes for layers, once batch norms are folded into them.
         file: What its ONNX file is like.
         schemes: Other types that it runs, by name.
     """
@@ -125,6 +129,7 @@ class Target:
     rules: tuple[Rule, ...]
     passes: tuple[str, ...] = ()
     rewrites: tuple[str, ...] = ()
+    layer_rewrites: tuple[str, ...] = ()
     file: FileForm = FileForm()
     schemes: Mapping[str, Scheme] = field(default_factory=dict)
     _by_op: dict[str, Rule] = field(init=False, repr=False, compare=False)
@@ -147,7 +152,9 @@ class Target:
         if name not in self.schemes:
             raise unknown_option(f"scheme of target '{self.name}'", name, self.schemes)
         scheme = self.schemes[name]
-        rules = [_with_operands(rule, scheme.operands) for rule in self.rules]
+        replaced = {op for rule in scheme.rules for op in rule.ops}
+        kept = [replace(rule, ops=tuple(op for op in rule.ops if op not in replaced)) for rule in self.rules]
+        rules = [_with_operands(rule, scheme.operands) for rule in (*kept, *scheme.rules)]
         return replace(
             self,
             name=f"{self.name}:{name}",

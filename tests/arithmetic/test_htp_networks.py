@@ -51,6 +51,18 @@ class Codes(fx.Interpreter):
         return result
 
 
+class Products(nn.Module):
+    """Products of two activations, as in attention."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.query, self.key, self.value = (nn.Linear(16, 16) for _ in range(3))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        scores = self.query(x) @ self.key(x).transpose(-2, -1)
+        return scores @ self.value(x)
+
+
 def differing(model: nn.Module, shape: tuple[int, ...], architecture: str, folder: Path) -> list[int]:
     """Return how many codes differ, tensor by tensor, for an input on its grid."""
     from tests.peers.htp.simulator import run_all_on_htp
@@ -93,3 +105,16 @@ def test_no_code_of_a_small_network_differs(architecture: str, tmp_path: Path) -
 @pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2"])
 def test_no_code_of_an_architecture_differs(name: str, tmp_path: Path) -> None:
     assert sum(differing(build(name), (1, 3, 64, 64), "V75", tmp_path)) == 0
+
+
+@pytest.mark.htp
+@pytest.mark.slow
+@pytest.mark.parametrize(("arithmetic", "soc"), [("htp", "sm8650"), ("htp-v68", "sm8350")])
+def test_no_code_of_a_product_of_activations_differs(arithmetic: str, soc: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(1, 2, 8, 16)  # of rank 3 a transposed factor is multiplied by another kernel
+    prepared = fxquant.prepare(Products().eval(), x, target="qualcomm")
+    fxquant.calibrate(prepared, [x])
+    quantized = fxquant.convert(prepared, arithmetic=arithmetic)
+    report = fxquant.verify(quantized, fxquant.export(quantized, tmp_path), [x], runtime="htp", soc=soc)
+    assert {t.name: t.differing for t in report.tensors if t.op == "matmul"} == {"matmul": 0, "matmul_1": 0}

@@ -5,7 +5,7 @@ import torch
 from torch import fx, nn
 from torch.nn import functional as F
 
-from fxquant.graph import Report, capture, graph_text
+from fxquant.graph import Example, Report, capture, graph_text
 from fxquant.passes import RemoveNoop
 from tests.zoo.torchvision_models import import_torchvision
 
@@ -108,3 +108,20 @@ def test_output_stays_the_same() -> None:
 
 def test_op_called_with_a_keyword_is_removed(captured: Callable[..., fx.GraphModule]) -> None:
     assert graph_text(captured(ByKeyword(), "canonicalize,remove-noop")) == "x = input\nreturn x\n"
+
+
+class SlicesAndCasts(nn.Module):
+    """Slices of everything and casts to the type that is there, among those that do something."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = x[:, 0:].to(torch.float32)[...]
+        return y[:, 1:].to(torch.float64) + y.float()[0]
+
+
+def test_slices_of_everything_and_casts_to_the_same_type_are_removed(
+    check_rewrite: Callable[..., Report],
+) -> None:
+    model, x = SlicesAndCasts(), torch.randn(3, 2)
+    gm = capture(model, Example(args=(x,)))
+    check_rewrite(gm, RemoveNoop(), "slices_and_casts")
+    assert torch.equal(gm(x), model(x))

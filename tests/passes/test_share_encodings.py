@@ -138,3 +138,32 @@ def test_tensor_and_its_copy_have_one_quantizer_when_the_range_is_fixed(
     gm = captured(model, f"{BEFORE[target]},share-encodings,insert-quantizers")
     convs = gm.graph.find_nodes(op="call_module", target="conv2")
     assert convs[0].args[0].target == convs[1].args[0].target
+
+
+class Attention(Convs):
+    """Two products: of a copy of what a layer gives, and of a softmax, as second factors."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        keys = self.fc(x)
+        return keys @ torch.softmax(x @ keys.transpose(-2, -1), -1)
+
+
+HTP = "assign-specs{{target={0}}},assign-outputs{{target={0}}}"
+
+
+def test_grid_of_a_second_factor_is_centred_with_all_that_shares_it(
+    captured: Callable[..., fx.GraphModule], check_rewrite: Callable[..., Report]
+) -> None:
+    check_rewrite(captured(Attention(), HTP.format("qualcomm")), ShareEncodings(), "second_factor")
+
+
+def test_grid_of_a_second_factor_that_is_converted_to_another_type_is_not_centred(
+    captured: Callable[..., fx.GraphModule],
+) -> None:
+    gm = captured(Attention(), HTP.format("qualcomm:w8a16") + ",share-encodings,insert-quantizers")
+    grids = {
+        name: (quantizer.bitwidth, quantizer.symmetric)
+        for name, quantizer in gm.get_submodule("quantizers").named_children()
+    }
+    assert grids["fc"] == (16, False)
+    assert grids["fc_converted"] == (16, True)
