@@ -7,6 +7,7 @@ from enum import Enum
 from fxquant.errors import OptionError, unknown_option
 from fxquant.ops import op_named
 from fxquant.quantization import QuantizationSpec
+from fxquant.targets.layer_sizes import SizeLimit
 
 
 class Placement(Enum):
@@ -50,6 +51,8 @@ class Rule:
         is_float_at_graph_output: Whether the output stays float where it is the model's output.
         operands: Specs of operands that the kernel takes in another type than the target's, by their name in
             the op table; where they are quantized already they are converted.
+        limit: Says which layers are too small for the integer kernel; None where all of them gain from it.
+        follows_layer: Whether the op is quantized only behind a layer that fuses residual adds.
     """
 
     ops: tuple[str, ...]
@@ -63,6 +66,8 @@ class Rule:
     allows_constants: bool = True
     is_float_at_graph_output: bool = False
     operands: Mapping[str, QuantizationSpec] = field(default_factory=dict)
+    limit: SizeLimit | None = None
+    follows_layer: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
