@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeGuard
 
-from fxquant.quantization.spec import MAX_BITWIDTH
+from fxquant.quantization.affine.grid import MAX_BITWIDTH
 
 FLOAT_TYPES = ("float8e4m3fn", "float8e4m3fnuz", "float8e5m2", "float8e5m2fnuz", "float4e2m1")
 """Float types that 2.x have entries for."""

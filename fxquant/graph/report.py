@@ -92,4 +92,7 @@ class Report:
 
 
 _ARITHMETIC = "swap-arithmetic"
-_PLACING = ("calibrate", "assign-specs", "assign-residual-branches", "legalize-outputs")
+_PLACING = (
+    *("calibrate", "assign-specs", "assign-small-layers", "legalize-inputs"),
+    *("assign-residual-branches", "legalize-outputs"),
+)

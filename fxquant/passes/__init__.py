@@ -8,9 +8,11 @@ if __name__ != "fxquant.passes":
 from fxquant.arithmetic import FLOAT, get_arithmetic
 from fxquant.passes.assign_outputs import AssignOutputs
 from fxquant.passes.assign_residual_branches import AssignResidualBranches
+from fxquant.passes.assign_small_layers import AssignSmallLayers
 from fxquant.passes.assign_specs import AssignSpecs
 from fxquant.passes.base import Changes, Pass
 from fxquant.passes.canonicalize import Canonicalize
+from fxquant.passes.canonicalize_pools import CanonicalizePools
 from fxquant.passes.canonicalize_writes import CanonicalizeWrites
 from fxquant.passes.catalogue import catalogue_text
 from fxquant.passes.decompose_activations import DecomposeActivations
@@ -26,6 +28,7 @@ from fxquant.passes.freeze_encodings import FreezeEncodings
 from fxquant.passes.hoist_quantizers import HoistQuantizers
 from fxquant.passes.insert_constants import InsertConstants
 from fxquant.passes.insert_quantizers import InsertQuantizers
+from fxquant.passes.legalize_inputs import LegalizeInputs
 from fxquant.passes.legalize_outputs import LegalizeOutputs
 from fxquant.passes.pipeline import Pipeline, parse_pipeline
 from fxquant.passes.remove_half_casts import RemoveHalfCasts
@@ -52,8 +55,11 @@ CATALOGUE: tuple[type[Pass], ...] = (
     DecomposeAttention,
     DecomposeActivations,
     DecomposeEmbedding,
+    CanonicalizePools,
     InsertConstants,
     AssignSpecs,
+    AssignSmallLayers,
+    LegalizeInputs,
     AssignOutputs,
     AssignResidualBranches,
     LegalizeOutputs,
@@ -108,14 +114,19 @@ def _for_target(name: str, target: Target) -> str:
     return f"{name}{{target={target.name}}}" if name in _TARGETED else name
 
 
-_TARGETED = ("insert-constants", "decompose-biases", "assign-specs", "assign-outputs", "legalize-outputs")
+_TARGETED = (
+    *("insert-constants", "decompose-biases", "assign-specs", "assign-small-layers", "assign-outputs"),
+    "legalize-outputs",
+)
 
 __all__ = [
     "CATALOGUE",
     "AssignOutputs",
     "AssignResidualBranches",
+    "AssignSmallLayers",
     "AssignSpecs",
     "Canonicalize",
+    "CanonicalizePools",
     "CanonicalizeWrites",
     "Changes",
     "DecomposeActivations",
@@ -131,6 +142,7 @@ __all__ = [
     "HoistQuantizers",
     "InsertConstants",
     "InsertQuantizers",
+    "LegalizeInputs",
     "LegalizeOutputs",
     "Pass",
     "Pipeline",

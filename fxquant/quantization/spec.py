@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 from fxquant.errors import OptionError, QuantizerError
-
-MAX_BITWIDTH = 32
+from fxquant.quantization.affine.grid import MAX_BITWIDTH
+from fxquant.quantization.float.float_type import FloatType
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +22,8 @@ class QuantizationSpec:
             all of them.
         decompressed_bits: Bitwidth of weights whose block scales are whole multiples of a scale per channel
             (LPBQ); None for free scales.
+        float_type: The float type of the codes, of as many bits as ``bitwidth``, on a symmetric grid; None
+            for integers.
 
     Raises:
         OptionError: If the values contradict each other.
@@ -35,6 +37,7 @@ class QuantizationSpec:
     fixed_range: tuple[float, float] | None = None
     block_size: int | None = None
     decompressed_bits: int | None = None
+    float_type: FloatType | None = None
 
     def __post_init__(self) -> None:
         if not 2 <= self.bitwidth <= MAX_BITWIDTH:
@@ -51,6 +54,8 @@ class QuantizationSpec:
                 f"A grid of {self.bitwidth} bits does not decompress to {bits} bits.",
                 remedy="Choose symmetric blocks, and as many bits or more.",
             )
+        if self.float_type is not None and (self.float_type.bitwidth != self.bitwidth or not self.symmetric):
+            raise OptionError(f"{self.float_type} has {self.float_type.bitwidth} bits and a symmetric grid.")
 
     @property
     def qmin(self) -> int:
@@ -88,7 +93,7 @@ class QuantizationSpec:
         return tensor_shape[self.block_axis] % self.block_size == 0
 
     def __str__(self) -> str:
-        dtype = f"{'int' if self.signed else 'uint'}{self.bitwidth}"
+        dtype = str(self.float_type or f"{'int' if self.signed else 'uint'}{self.bitwidth}")
         symmetry = "" if self.symmetric else " asymmetric"
         granularity = "" if self.channel_axis is None else f" axis {self.channel_axis}"
         blocks = "" if self.block_size is None else f" blocks of {self.block_size}"

@@ -2,6 +2,7 @@
 
 from fxquant.errors import unknown_option
 from fxquant.targets.generic import GENERIC
+from fxquant.targets.layer_sizes import LayerSizes, SizeLimit
 from fxquant.targets.onnxruntime import ONNXRUNTIME
 from fxquant.targets.openvino import OPENVINO
 from fxquant.targets.qualcomm import QUALCOMM
@@ -32,10 +33,12 @@ __all__ = [
     "TARGETS",
     "BiasHandling",
     "FileForm",
+    "LayerSizes",
     "OutputRule",
     "Placement",
     "Rule",
     "Scheme",
+    "SizeLimit",
     "Target",
     "get_target",
     "support_text",

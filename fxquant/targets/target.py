@@ -7,6 +7,7 @@ from enum import Enum
 from fxquant.errors import OptionError, unknown_option
 from fxquant.ops import op_named
 from fxquant.quantization import QuantizationSpec
+from fxquant.targets.layer_sizes import SizeLimit
 
 
 class Placement(Enum):
@@ -51,6 +52,8 @@ class Rule:
         operands: Specs of operands that the kernel takes in another type than the target's, by their name in
             the op table. Where they are quantized already they are converted to another type, and have their
             own grid made symmetric where that is all that differs.
+        limit: Says which layers are too small for the integer kernel; None where all of them gain from it.
+        follows_layer: Whether the op is quantized only behind a layer that fuses residual adds.
     """
 
     ops: tuple[str, ...]
@@ -64,6 +67,8 @@ class Rule:
     allows_constants: bool = True
     is_float_at_graph_output: bool = False
     operands: Mapping[str, QuantizationSpec] = field(default_factory=dict)
+    limit: SizeLimit | None = None
+    follows_layer: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

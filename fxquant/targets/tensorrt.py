@@ -5,6 +5,7 @@ The rule numbers (P01 ...) are those of the placement rules in docs/tensorrt.md.
 
 from fxquant.quantization import QuantizationSpec
 from fxquant.targets.target import BiasHandling, OutputRule, Placement, Rule, Target
+from fxquant.targets.tensorrt_sizes import grouped_convolution, small_convolution, small_product
 
 _INT8 = QuantizationSpec(bitwidth=8, signed=True, symmetric=True)
 _WEIGHT = QuantizationSpec(bitwidth=8, signed=True, symmetric=True, narrow=True)
@@ -15,17 +16,20 @@ TENSORRT = Target(
     activation=_INT8,  # zero point 0 everywhere: TensorRT rejects any other
     weight=_WEIGHT,  # [-127, 127], one scale per output channel
     bias=BiasHandling.FLOAT,  # A09: an int32 DequantizeLinear is rejected
-    passes=("assign-residual-branches", "legalize-outputs"),
+    passes=("assign-small-layers", "legalize-inputs", "assign-residual-branches", "legalize-outputs"),
+    rewrites=("canonicalize-pools",),
     rules=(
         Rule(
             ops=("conv1d", "conv2d", "conv3d"),
             placement=Placement.INTEGER,
             fuses_residual=True,
+            limit=small_convolution,
             why="P01: weighted ops read int8; P02: their output stays float up to the end of the epilogue",
         ),
         Rule(
             ops=("linear", "matmul"),
             placement=Placement.INTEGER,
+            limit=small_product,
             why="P01: weighted ops read int8; P02: their output stays float up to the end of the epilogue",
         ),
         Rule(
@@ -33,6 +37,7 @@ TENSORRT = Target(
             placement=Placement.INTEGER,
             fuses_residual=True,
             weight=_WEIGHT,
+            limit=grouped_convolution,
             why="P20: a transposed convolution takes one weight scale per tensor",
         ),
         Rule(
@@ -49,6 +54,12 @@ TENSORRT = Target(
             output=OutputRule.WHEN_NEEDED,
             allows_constants=False,
             why="P07: an op without weights that reads int8 hands out int8 only",
+        ),
+        Rule(
+            ops=("interpolate",),
+            placement=Placement.INTEGER,
+            follows_layer=True,
+            why="P19: behind a convolution it reads int8, so that the tensor between is not written in float",
         ),
         Rule(
             ops=("cat",),

@@ -203,7 +203,7 @@ def resize(quantized=False):
     y = net.op("Relu", convolution(net, net.pair(net.input(1, 16, 8, 8))), name="act")
     y = net.pair(y) if quantized else y
     scales = net.const("scales", np.array([1, 1, 2, 2], np.float32))
-    return net.build(net.op("Resize", y, "", scales, name="up", mode="nearest"))
+    return net.build(net.op("Erf", net.op("Resize", y, "", scales, name="up", mode="nearest")))
 
 
 def transposed(scale=None, groups=1):

@@ -164,7 +164,7 @@ def test_tied_weights_get_the_same_codes(calibrated: Callable[..., fx.GraphModul
 
 
 def test_quantizer_without_a_range_is_refused_with_its_layer() -> None:
-    prepared = fxquant.prepare(SharedGrid())
+    prepared = fxquant.prepare(SharedGrid(), target="onnxruntime")
     prepared.get_submodule("quantizers.x").set_range(-1.0, 1.0)
     with pytest.raises(NotCalibratedError) as caught:
         FreezeEncodings()(prepared, Report())

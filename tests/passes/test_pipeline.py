@@ -97,7 +97,8 @@ def test_spaces_around_passes_do_not_count() -> None:
 @pytest.mark.parametrize("target", TARGETS)
 def test_pipeline_of_a_target_reads_as_expected(target: str) -> None:
     wanted = {
-        "tensorrt": f"{FOLD},assign-specs,assign-residual-branches,legalize-outputs,share-encodings,"
+        "tensorrt": f"{DECOMPOSE},canonicalize-pools,swap-layers,fold-batch-norm,assign-specs,"
+        "assign-small-layers,legalize-inputs,assign-residual-branches,legalize-outputs,share-encodings,"
         "insert-quantizers,swap-modules",
         **{
             name: f"{FOLD},assign-specs{{target={name}}},assign-outputs{{target={name}}},"

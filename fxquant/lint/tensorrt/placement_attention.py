@@ -153,7 +153,7 @@ def _is_squeeze_excite(graph: Graph, mul: ir.Node) -> bool:
 
 def _resizes(graph: Graph) -> Iterator[Match]:
     for node in graph.of("Resize", "Upsample"):
-        conv = conv_behind(node.inputs[0], graph)
+        conv = None if node.outputs[0].is_graph_output() else conv_behind(node.inputs[0], graph)  # P11
         if conv is not None and runs_int8(graph, conv) and dequantize_before(node.inputs[0]) is None:
             message = "reads the float output of an INT8 convolution."
             yield Match(node=node, tensor=node.inputs[0], message=message, remedy="Quantize its input.")

@@ -19,7 +19,10 @@ from fxquant.lint.rule import Match, Rule, Severity
 from fxquant.lint.tensorrt.patterns import CONVOLUTIONS
 
 _QUANTIZABLE = frozenset(
-    {"Conv", "ConvTranspose", "Gemm", "MatMul", "Add", "Mul", "AveragePool", "GlobalAveragePool", "Concat"}
+    {
+        *("Conv", "ConvTranspose", "Gemm", "MatMul", "Add", "Mul", "AveragePool", "GlobalAveragePool"),
+        *("Concat", "Resize", "Upsample"),
+    }
 )
 _FUSED = frozenset({"Relu", "Clip", "LeakyRelu", "Sigmoid", "HardSwish", "HardSigmoid", "BatchNormalization"})
 

@@ -1,6 +1,5 @@
 """Layers too small, too narrow or of a kind that INT8 and FP8 kernels do not speed up."""
 
-import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -10,7 +9,11 @@ from fxquant.lint.edit import store
 from fxquant.lint.graph import Graph, dequantize_before, dims, int_attribute, is_dequantize
 from fxquant.lint.rule import Match, Rule, Severity
 from fxquant.lint.tensorrt.patterns import is_quantized, is_stored, runs_int8
-from fxquant.lint.tensorrt.small_layers import small_convolution, small_product
+from fxquant.lint.tensorrt.small_layers import (
+    small_convolution,
+    small_float8_convolution,
+    small_product,
+)
 
 
 def _small_products(graph: Graph) -> Iterator[Match]:
@@ -29,15 +32,11 @@ def _small_convolutions(graph: Graph) -> Iterator[Match]:
 
 def _float8_convolutions(graph: Graph) -> Iterator[Match]:
     for node in graph.of("Conv"):
-        weight, shape = dequantize_before(node.inputs[1]), dims(node.inputs[1])
+        weight = dequantize_before(node.inputs[1])
         dtype = None if weight is None else graph.encoding(weight).dtype
-        if dtype is not ir.DataType.FLOAT8E4M3FN or shape is None or None in shape:
-            continue
-        sizes = [size for size in shape if size is not None]
-        volume = math.prod(sizes[2:])
-        if min(sizes[0], sizes[1]) <= 16 or volume > 32:
-            message = f"an FP8 kernel needs over 16 channels and at most 32 taps, this has {sizes}."
-            yield Match(node=node, message=message, remedy="Leave it float.")
+        reason = small_float8_convolution(graph, node) if dtype is ir.DataType.FLOAT8E4M3FN else ""
+        if reason:
+            yield Match(node=node, message=f"{reason}.", remedy="Leave it float.")
 
 
 def _memory_bound(graph: Graph) -> Iterator[Match]:

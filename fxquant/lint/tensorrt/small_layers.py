@@ -1,56 +1,68 @@
-"""is_left_float: layers so small that TensorRT runs them faster in float (P12, P13)."""
+"""is_left_float: layers that TensorRT runs better in float, by their sizes (P12, P13, P14)."""
 
 import onnx_ir as ir
 
 from fxquant.lint.graph import Graph, dims, int_attribute
 from fxquant.lint.tensorrt.patterns import matrix_sizes
+from fxquant.quantization import QuantizationSpec
+from fxquant.quantization.float import FloatType
+from fxquant.targets import LayerSizes
+from fxquant.targets.tensorrt_sizes import small_convolution as convolution_limit
+from fxquant.targets.tensorrt_sizes import small_product as product_limit
 
-_SMALL = 16  # channels, or rows and columns of a Tensor Core's tile
-_LINED_UP = 8
+_INT8 = QuantizationSpec()
+_FLOAT8 = QuantizationSpec(float_type=FloatType.of_onnx("float8e4m3fn"))
 
 
 def is_left_float(graph: Graph, node: ir.Node) -> bool:
     """Whether a weighted op is better left float; False where its sizes are not known."""
     if node.op_type in ("MatMul", "Gemm"):
         return small_product(node) != ""
-    return node.op_type == "Conv" and small_convolution(graph, node) != ""
+    if node.op_type != "Conv":
+        return False
+    is_float8 = any(_is_float8(graph, other) for other in graph.of("QuantizeLinear"))
+    return (small_float8_convolution if is_float8 else small_convolution)(graph, node) != ""
 
 
 def small_product(node: ir.Node) -> str:
     """Return why a matrix product is too small for an INT8 kernel; empty if it is not."""
     rows, depth, columns = matrix_sizes(node)
-    if rows == 1 or columns == 1:
-        return "it multiplies by a vector"
-    if depth is not None and depth < _SMALL:
-        return f"it sums over {depth} numbers only"
-    if columns is not None and columns < _SMALL:
-        return f"it has {columns} columns only"
-    return ""
+    return _without_id(product_limit(LayerSizes(rows=rows, depth=depth, columns=columns), _INT8))
 
 
 def small_convolution(graph: Graph, node: ir.Node) -> str:
     """Return why a convolution is too small for an INT8 kernel; empty if it is not."""
+    return _without_id(convolution_limit(_convolution(graph, node), _INT8))
+
+
+def small_float8_convolution(graph: Graph, node: ir.Node) -> str:
+    """Return why a convolution has no FP8 kernel; empty if it has one."""
+    return _without_id(convolution_limit(_convolution(graph, node), _FLOAT8))
+
+
+def _without_id(reason: str) -> str:
+    return reason.partition(": ")[2]  # a finding bears the id of its rule
+
+
+def _is_float8(graph: Graph, quantize: ir.Node) -> bool:
+    return graph.encoding(quantize).dtype is ir.DataType.FLOAT8E4M3FN
+
+
+def _convolution(graph: Graph, node: ir.Node) -> LayerSizes:
     weight = dims(node.inputs[1])
     if weight is None or len(weight) < 3 or None in weight:
-        return ""
+        return LayerSizes()
     sizes = [size for size in weight if size is not None]
-    outputs, inputs, kernel = sizes[0], sizes[1], sizes[2:]  # inputs per group
-    groups = int_attribute(node, "group", 1)
-    if inputs >= _SMALL and outputs >= _SMALL:
-        return ""
-    if groups > 1:
-        return (
-            "" if outputs % _LINED_UP == 0 and min(kernel) >= 3 else f"{outputs} channels in {groups} groups"
-        )
-    is_lined_up = inputs % _LINED_UP == 0 or outputs % _LINED_UP == 0
-    is_first = node.inputs[0] is not None and _is_first(graph, node)
-    has_width = is_first or max(inputs, outputs) >= _SMALL
-    if is_lined_up and has_width and len(set(kernel)) == 1:
-        return ""
-    return f"{inputs} channels in, {outputs} out"
+    return LayerSizes(
+        depth=sizes[1],
+        columns=sizes[0],
+        kernel=tuple(sizes[2:]),
+        groups=int_attribute(node, "group", 1),
+        is_first=node.inputs[0] is not None and _is_first(node),
+    )
 
 
-def _is_first(graph: Graph, node: ir.Node) -> bool:
+def _is_first(node: ir.Node) -> bool:
     """Whether a convolution reads an input of the model, through Q/DQ at most."""
     value = node.inputs[0]
     while value is not None and not value.is_graph_input():

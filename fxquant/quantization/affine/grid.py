@@ -3,7 +3,8 @@
 from typing import Any
 
 from fxquant.errors import OptionError, QuantizerError
-from fxquant.quantization.spec import MAX_BITWIDTH
+
+MAX_BITWIDTH = 32
 
 
 def integer_grid(bitwidth: int, signed: bool) -> tuple[int, int]:
