@@ -50,23 +50,30 @@ def _same(input: Any) -> Any:
 
 
 def _and(input: Any, other: Any) -> Any:
-    if input.dtype is not ir.DataType.BOOL:
+    if {input.dtype, other.dtype} != {ir.DataType.BOOL}:
         raise ExportError("A bitwise and of integers is decomposed.")
     return opset18.And(input, other)
 
 
 def _or(input: Any, other: Any) -> Any:
-    if input.dtype is not ir.DataType.BOOL:
+    if {input.dtype, other.dtype} != {ir.DataType.BOOL}:
         raise ExportError("A bitwise or of integers is decomposed.")
     return opset18.Or(input, other)
 
 
 def _smaller(input: Any, other: Any) -> Any:
+    _check_types(input, other)
     return opset18.Min(input, other)
 
 
 def _larger(input: Any, other: Any) -> Any:
+    _check_types(input, other)
     return opset18.Max(input, other)
+
+
+def _check_types(input: Any, other: Any) -> None:
+    if input.dtype is not other.dtype or input.dtype is ir.DataType.BOOL:
+        raise ExportError("The larger of two types, or of truth values, is decomposed.")
 
 
 def _to_type(input: Any, dtype: Any, *args: Any, **kwargs: Any) -> Any:

@@ -18,8 +18,14 @@ GRIDS = pytest.mark.parametrize(
         (QuantizationSpec(bitwidth=2), (-2, 1), "int2"),
         (QuantizationSpec(bitwidth=16, signed=False), (0, 65535), "uint16"),
         (QuantizationSpec(bitwidth=32), (-(2**31), 2**31 - 1), "int32"),
+        (QuantizationSpec(bitwidth=4, channel_axis=0, block_size=32), (-8, 7), "int4 axis 0 blocks of 32"),
+        (
+            QuantizationSpec(bitwidth=4, channel_axis=0, block_size=32, decompressed_bits=8),
+            (-8, 7),
+            "int4 axis 0 blocks of 32 on 8 bits",
+        ),
     ],
-    ids=["int8", "narrow", "uint8", "int4", "int2", "uint16", "int32"],
+    ids=["int8", "narrow", "uint8", "int4", "int2", "uint16", "int32", "blocks", "lpbq"],
 )
 
 
@@ -60,8 +66,23 @@ def test_a_channel_axis_that_the_tensor_lacks_is_refused(axis: int, shape: tuple
         ({"fixed_range": (0.5, 1.0)}, r"does not contain zero"),
         ({"fixed_range": (1.0, -1.0)}, r"does not contain zero"),
         ({"fixed_range": (float("nan"), 1.0)}, r"does not contain zero"),
+        ({"block_size": 0}, "A block of 0 elements is empty. Choose 1 or more."),
+        ({"decompressed_bits": 8}, "A grid of 8 bits does not decompress to 8 bits. Choose symmetric blocks"),
+        ({"block_size": 4, "decompressed_bits": 4}, "A grid of 8 bits does not decompress to 4 bits."),
+        ({"block_size": 4, "decompressed_bits": 8, "symmetric": False}, "Choose symmetric blocks"),
     ],
-    ids=["1-bit", "33-bit", "narrow-unsigned", "range-above-zero", "range-inverted", "range-nan"],
+    ids=[
+        "1-bit",
+        "33-bit",
+        "narrow-unsigned",
+        "range-above-zero",
+        "range-inverted",
+        "range-nan",
+        "empty block",
+        "no blocks",
+        "narrower",
+        "asymmetric blocks",
+    ],
 )
 def test_values_that_contradict_each_other_are_refused(options: dict[str, object], message: str) -> None:
     with pytest.raises(OptionError, match=message):
@@ -77,3 +98,18 @@ def test_equal_specs_are_one_key_and_cannot_be_changed() -> None:
     assert {spec: 1}[QuantizationSpec(bitwidth=4)] == 1
     with pytest.raises(dataclasses.FrozenInstanceError):
         spec.bitwidth = 8  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("axis", "shape", "scales"),
+    [
+        (0, (8, 64), (8, 2)),
+        (1, (64, 8), (2, 8)),
+        (0, (8, 64, 3, 3), (8, 2, 1, 1)),
+        (0, (8, 48), (8, 1)),
+        (None, (8, 64), ()),
+    ],
+    ids=["linear", "transposed", "conv", "not divided", "no channels"],
+)
+def test_blocks_have_a_scale_each(axis: int | None, shape: tuple[int, ...], scales: tuple[int, ...]) -> None:
+    assert QuantizationSpec(channel_axis=axis, block_size=32).scale_shape(shape) == scales
