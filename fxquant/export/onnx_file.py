@@ -18,7 +18,12 @@ from fxquant.errors import ExportError, first_line
 from fxquant.export.direct import DIRECT, as_it_is, needs_no_decomposition
 from fxquant.export.flat_inputs import flatten_inputs, with_distinct_tensors
 from fxquant.export.fuse_linears import fuse_linears
-from fxquant.export.graph_edits import fuse_global_pools, remove_unused_constants, strip
+from fxquant.export.graph_edits import (
+    fuse_global_pools,
+    remove_unused_constants,
+    reshape_whole_gathers,
+    strip,
+)
 from fxquant.export.lower import lower
 from fxquant.export.names import name_inputs, name_nodes
 from fxquant.export.operators import translations
@@ -70,6 +75,7 @@ def to_onnx(
     if model is None:
         model = _trace_static(lowered, inputs, opset)
     fuse_global_pools(model)
+    reshape_whole_gathers(model)
     name_inputs(model, list(named_tensors(inputs)))
     if not has_quantizers:
         remove_quantizers(model, sites)
