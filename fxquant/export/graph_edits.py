@@ -35,9 +35,10 @@ def reshape_whole_gathers(model: ir.Model) -> None:
         source, index = node.inputs
         if source is None or index is None or index.const_value is None or source.shape is None:
             continue
-        sizes, picked = list(source.shape), index.const_value.numpy()
+        sizes = [size for size in source.shape if isinstance(size, int)]
+        picked = index.const_value.numpy()
         has_batch = "batch_dims" in node.attributes and node.attributes["batch_dims"].as_int() != 0
-        if has_batch or not all(isinstance(size, int) for size in sizes) or picked.shape[-1] != len(sizes):
+        if has_batch or len(sizes) != len(source.shape) or picked.shape[-1] != len(sizes):
             continue
         numbers = np.ravel_multi_index(tuple(np.moveaxis(picked, -1, 0)), sizes, mode="wrap")
         if not np.array_equal(numbers.reshape(-1), np.arange(np.prod(sizes))):

@@ -19,6 +19,7 @@ from fxquant.passes.decompose_attention import DecomposeAttention
 from fxquant.passes.decompose_biases import DecomposeBiases
 from fxquant.passes.decompose_einsum import DecomposeEinsum
 from fxquant.passes.decompose_embedding import DecomposeEmbedding
+from fxquant.passes.decompose_group_norm import DecomposeGroupNorm
 from fxquant.passes.decompose_grouped_products import DecomposeGroupedProducts
 from fxquant.passes.derive_bias import DeriveBias
 from fxquant.passes.fold_batch_norm import FoldBatchNorm
@@ -52,6 +53,7 @@ CATALOGUE: tuple[type[Pass], ...] = (
     DecomposeAttention,
     DecomposeActivations,
     DecomposeEmbedding,
+    DecomposeGroupNorm,
     InsertConstants,
     AssignSpecs,
     AssignOutputs,
@@ -124,6 +126,7 @@ __all__ = [
     "DecomposeBiases",
     "DecomposeEinsum",
     "DecomposeEmbedding",
+    "DecomposeGroupNorm",
     "DecomposeGroupedProducts",
     "DeriveBias",
     "FoldBatchNorm",

@@ -36,7 +36,7 @@ QUALCOMM = Target(
     weight=_INT8,  # QNN-13
     bias=BiasHandling.INT32,  # QNN-14: at scale_input * scale_weight exactly
     passes=("assign-outputs",),
-    rewrites=("decompose-activations", "decompose-embedding", "insert-constants"),
+    rewrites=("decompose-activations", "decompose-embedding", "decompose-group-norm", "insert-constants"),
     layer_rewrites=("decompose-biases",),  # QNN-17: blocks are a product's, which has no bias
     bounds_masks=True,  # else the softmax behind a mask, and what is around it, runs in half precision
     file=FileForm(opset=21, is_static=True, has_gemm=True),
