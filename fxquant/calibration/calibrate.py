@@ -17,16 +17,17 @@ from fxquant.calibration.interpreter import (
     quantizer_sites,
     weight_sites,
 )
+from fxquant.calibration.masks import bound_masks
 from fxquant.errors import BatchError, NonFiniteError, first_line
 from fxquant.graph import Example, Site, Stage, get_record, graphs_of, set_record
 from fxquant.graph.annotations import TENSOR, layer_of
 from fxquant.graph.edit import bypass
 from fxquant.graph.fresh import rows_of
 from fxquant.quantization.affine import QuantizeDequantize
+from fxquant.targets import get_target
 
 log = logging.getLogger(__name__)
 
-_MASK = -1e30  # masks are filled with -inf or the lowest number of a type, bfloat16's is -3.4e38
 _Sites = list[tuple[fx.Node, QuantizeDequantize]]
 
 
@@ -85,12 +86,13 @@ def _observe(gm: fx.GraphModule, sites: _Sites, batches: object) -> Example:
             "The data holds no batch.",
             remedy="Pass a list or DataLoader; a generator that was used up before gives nothing again.",
         )
-    masked = [(node, quantizer) for node, quantizer in sites if _holds_mask(quantizer)]
-    for node, _ in masked:
-        _report_masked(gm, node)
+    _remove_quantizers(gm, interpreter.integer_sites)
+    masked = _without_range(gm, sites, interpreter.masked_sites)
+    for node in masked:
+        _report_masked(gm, node, "it holds a mask's lowest values, so it has no range to quantize")
     unseen = [(n, q) for n, q in sites if n in interpreter.empty_sites and not _has_seen(q)]
-    removed = [node for node, _ in (*masked, *unseen)]
-    _remove_quantizers(gm, {*interpreter.integer_sites, *removed})
+    removed = [*masked, *(node for node, _ in unseen)]
+    _remove_quantizers(gm, removed)
     sites[:] = [(node, quantizer) for node, quantizer in sites if node not in removed]
     return first
 
@@ -99,20 +101,37 @@ def _has_seen(quantizer: QuantizeDequantize) -> bool:
     return quantizer.encoding_analyzer.observed_range is not None
 
 
-def _holds_mask(quantizer: QuantizeDequantize) -> bool:
-    """Whether a tensor holds what masks put where nothing may be seen: -inf, or the lowest number."""
-    observed = quantizer.encoding_analyzer.observed_range
-    return observed is not None and bool((observed[0] <= _MASK).any())
+def _without_range(gm: fx.GraphModule, sites: _Sites, masked: set[fx.Node]) -> list[fx.Node]:
+    """Return the calls of quantizers that masks leave without a range.
+
+    Where the target bounds masks, the others get theirs.
+    """
+    tensors = {quantizer for node, quantizer in sites if node in masked}
+    calls = [(node, quantizer) for node, quantizer in sites if quantizer in tensors]
+    if not get_target(get_record(gm, Stage.PREPARED).target).bounds_masks:
+        return [node for node, _ in calls]
+    left: list[fx.Node] = []
+    for graph in graphs_of(gm):
+        own = [(node, quantizer) for node, quantizer in calls if node.graph is graph.graph]
+        left += bound_masks(graph, own)
+    for node, _ in calls:
+        if node not in left:
+            _report_masked(
+                gm, node, "its range ends where a softmax gives 0: what a mask hides lies there", True
+            )
+    kept = {quantizer for node, quantizer in calls if node not in left}
+    sites[:] = [(node, quantizer) for node, quantizer in sites if quantizer not in kept]
+    return left
 
 
-def _report_masked(gm: fx.GraphModule, node: fx.Node) -> None:
+def _report_masked(gm: fx.GraphModule, node: fx.Node, reason: str, is_bounded: bool = False) -> None:
     site = Site(
         rewrite="calibrate",
         node=node.all_input_nodes[0].name,
         layer=layer_of(node),
         op=str(node.meta.get(TENSOR, node.name)),
-        applied=False,
-        reason="it holds a mask's lowest values, so it has no range to quantize",
+        applied=is_bounded,
+        reason=reason,
     )
     get_record(gm, Stage.PREPARED).report.sites.append(site)
 

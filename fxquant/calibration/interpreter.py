@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import fx
 
+from fxquant.calibration.masks import shown
 from fxquant.graph import graphs_of
 from fxquant.graph.annotations import layer_of
 from fxquant.graph.names import tensor_names
@@ -27,6 +28,8 @@ class CalibrationInterpreter(fx.Interpreter):
     Attributes:
         integer_sites: Calls of quantizers that were given something else than a float tensor.
         empty_sites: Calls of quantizers that were given a tensor without elements.
+        masked_sites: Calls of quantizers that were given what masks put where nothing may be seen; they
+            observe the rest.
     """
 
     _node: fx.Node
@@ -37,6 +40,7 @@ class CalibrationInterpreter(fx.Interpreter):
         self._chosen = chosen
         self.integer_sites: set[fx.Node] = set()
         self.empty_sites: set[fx.Node] = set()
+        self.masked_sites: set[fx.Node] = set()
 
     def run_all(self, *args: Any) -> Any:
         """Run the model, and the graphs that its opaque layers call, in this way."""
@@ -46,6 +50,7 @@ class CalibrationInterpreter(fx.Interpreter):
     def _below(self, graph: fx.GraphModule) -> "CalibrationInterpreter":
         inner = type(self)(graph, self._chosen)
         inner.integer_sites, inner.empty_sites = self.integer_sites, self.empty_sites
+        inner.masked_sites = self.masked_sites
         return inner
 
     def run_node(self, n: fx.Node) -> Any:
@@ -65,7 +70,10 @@ class CalibrationInterpreter(fx.Interpreter):
             elif value.numel() == 0:
                 self.empty_sites.add(self._node)
             elif module in self._chosen:
-                module.encoding_analyzer.update_stats(value)
+                seen = shown(value)
+                if seen is not value:
+                    self.masked_sites.add(self._node)
+                module.encoding_analyzer.update_stats(seen)
             return value
         if isinstance(module, QuantizationMixin):
             with module.in_float():

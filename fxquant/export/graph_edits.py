@@ -1,5 +1,6 @@
-"""Edits of the exported ONNX graph: global pools, nothing superfluous."""
+"""Edits of the exported ONNX graph: global pools, views, nothing superfluous."""
 
+import numpy as np
 import onnx_ir as ir
 
 
@@ -42,6 +43,35 @@ def write_trivial_softmax(model: ir.Model) -> None:
             made.outputs[0].shape, made.outputs[0].type = node.outputs[0].shape, node.outputs[0].type
         model.graph.insert_after(node, [zero, one])
         ir.convenience.replace_all_uses_with(node.outputs[0], one.outputs[0], replace_graph_outputs=True)
+        model.graph.remove(node, safe=True)
+
+
+def reshape_whole_gathers(model: ir.Model) -> None:
+    """Turn picking every number of a tensor, in order, into Reshape: accelerators lack GatherND.
+
+    Masks of attention are picked so, by the numbers of rows and columns.
+    """
+    for node in list(model.graph):
+        if node.op_type != "GatherND" or any(name != "batch_dims" for name in node.attributes):
+            continue
+        source, index = node.inputs
+        if source is None or index is None or index.const_value is None or source.shape is None:
+            continue
+        sizes = [size for size in source.shape if isinstance(size, int)]
+        picked = index.const_value.numpy()
+        has_batch = "batch_dims" in node.attributes and node.attributes["batch_dims"].as_int() != 0
+        if has_batch or len(sizes) != len(source.shape) or picked.shape[-1] != len(sizes):
+            continue
+        numbers = np.ravel_multi_index(tuple(np.moveaxis(picked, -1, 0)), sizes, mode="wrap")
+        if not np.array_equal(numbers.reshape(-1), np.arange(np.prod(sizes))):
+            continue
+        shape = ir.Value(name=f"{node.outputs[0].name}_shape", const_value=ir.tensor(list(numbers.shape)))
+        model.graph.register_initializer(shape)
+        view = ir.node("Reshape", [source, shape], name=node.name)
+        view.outputs[0].shape, view.outputs[0].type = node.outputs[0].shape, node.outputs[0].type
+        view.outputs[0].name = node.outputs[0].name
+        model.graph.insert_after(node, view)
+        ir.convenience.replace_all_uses_with(node.outputs[0], view.outputs[0], replace_graph_outputs=True)
         model.graph.remove(node, safe=True)
 
 

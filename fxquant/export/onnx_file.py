@@ -21,6 +21,7 @@ from fxquant.export.fuse_linears import fuse_linears
 from fxquant.export.graph_edits import (
     fuse_global_pools,
     remove_unused_constants,
+    reshape_whole_gathers,
     strip,
     write_trivial_softmax,
 )
@@ -76,6 +77,7 @@ def to_onnx(
         model = _trace_static(lowered, inputs, opset)
     fuse_global_pools(model)
     write_trivial_softmax(model)
+    reshape_whole_gathers(model)
     name_inputs(model, list(named_tensors(inputs)))
     if not has_quantizers:
         remove_quantizers(model, sites)

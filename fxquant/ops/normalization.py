@@ -13,6 +13,13 @@ _LAYER_NORM = (
     Operand(name="bias", index=3, role=Role.BIAS),
 )
 
+GROUP_NORM = Op(
+    name="group_norm",
+    modules=(nn.GroupNorm, module_form("GroupNorm", F.group_norm)),
+    functions=(F.group_norm,),
+    onnx="GroupNormalization",
+)
+
 NORMALIZATION = (
     Op(
         name="batch_norm",
@@ -29,12 +36,7 @@ NORMALIZATION = (
         layer=LAYER_NORM,
         onnx="LayerNormalization",
     ),
-    Op(
-        name="group_norm",
-        modules=(nn.GroupNorm, module_form("GroupNorm", F.group_norm)),
-        functions=(F.group_norm,),
-        onnx="GroupNormalization",
-    ),
+    GROUP_NORM,
     Op(
         name="instance_norm",
         modules=(nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d),

@@ -21,6 +21,7 @@ from fxquant.passes.decompose_attention import DecomposeAttention
 from fxquant.passes.decompose_biases import DecomposeBiases
 from fxquant.passes.decompose_einsum import DecomposeEinsum
 from fxquant.passes.decompose_embedding import DecomposeEmbedding
+from fxquant.passes.decompose_group_norm import DecomposeGroupNorm
 from fxquant.passes.decompose_grouped_products import DecomposeGroupedProducts
 from fxquant.passes.derive_bias import DeriveBias
 from fxquant.passes.fold_batch_norm import FoldBatchNorm
@@ -56,6 +57,7 @@ CATALOGUE: tuple[type[Pass], ...] = (
     DecomposeActivations,
     DecomposeEmbedding,
     CanonicalizePools,
+    DecomposeGroupNorm,
     InsertConstants,
     AssignSpecs,
     AssignSmallLayers,
@@ -135,6 +137,7 @@ __all__ = [
     "DecomposeBiases",
     "DecomposeEinsum",
     "DecomposeEmbedding",
+    "DecomposeGroupNorm",
     "DecomposeGroupedProducts",
     "DeriveBias",
     "FoldBatchNorm",

@@ -49,14 +49,17 @@ class DecomposeBiases(Pass):
             bias = layer._parameters.get("bias")
             if bias is None or not self._has_blocks(gm, calls[0], layer):
                 continue
-            path = add_parameter(gm, f"{calls[0].target}_bias", bias)
             product = copy.copy(layer)
             product._parameters = {**layer._parameters, "bias": None}
             for target in {str(call.target) for call in calls}:
                 set_module(gm, target, product)
+            has_changed = True
+            if not bool(bias.any()):
+                self.applied(gm, calls[0], report, "its bias of zeros is left out")
+                continue
+            path = add_parameter(gm, f"{calls[0].target}_bias", bias)
             for call in calls:
                 self.applied(gm, _add(gm, call, path), report, "its bias is added by an op of its own")
-            has_changed = True
         return has_changed
 
     def _has_blocks(self, gm: fx.GraphModule, node: fx.Node, layer: nn.Module) -> bool:

@@ -36,8 +36,9 @@ QUALCOMM = Target(
     weight=_INT8,  # QNN-13
     bias=BiasHandling.INT32,  # QNN-14: at scale_input * scale_weight exactly
     passes=("assign-outputs",),
-    rewrites=("decompose-activations", "decompose-embedding", "insert-constants"),
+    rewrites=("decompose-activations", "decompose-embedding", "decompose-group-norm", "insert-constants"),
     layer_rewrites=("decompose-biases",),  # QNN-17: blocks are a product's, which has no bias
+    bounds_masks=True,  # else the softmax behind a mask, and what is around it, runs in half precision
     file=FileForm(opset=21, is_static=True, has_gemm=True),
     schemes={
         "w8a8": Scheme(activation=_UINT8, weight=_INT8, why="the default"),
@@ -103,7 +104,7 @@ QUALCOMM = Target(
                 *("sigmoid", "hard_sigmoid", "tanh", "hard_swish", "gelu", "elu", "leaky_relu", "softplus"),
                 *("softmax", "log_softmax"),
                 *("avg_pool", "adaptive_avg_pool", "mean", "sum", "amax", "amin"),
-                *("cat", "grid_sample"),
+                *("cat", "grid_sample", "where", "masked_fill"),
             ),
             placement=Placement.INTEGER,
             output=OutputRule.ALWAYS,

@@ -123,6 +123,8 @@ class Target:
         rewrites: Names of passes that write ops in the forms that this target runs.
         layer_rewrites: Names of such passes for layers, once batch norms are folded into them.
         file: What its ONNX file is like.
+        bounds_masks: Whether tensors in which a mask puts -inf, or the lowest number, are quantized: their
+            range ends where a softmax gives 0. If not, they stay float.
         schemes: Other types that it runs, by name.
     """
 
@@ -136,6 +138,7 @@ class Target:
     rewrites: tuple[str, ...] = ()
     layer_rewrites: tuple[str, ...] = ()
     file: FileForm = FileForm()
+    bounds_masks: bool = False
     schemes: Mapping[str, Scheme] = field(default_factory=dict)
     _by_op: dict[str, Rule] = field(init=False, repr=False, compare=False)
 

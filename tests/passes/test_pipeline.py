@@ -106,7 +106,7 @@ def test_pipeline_of_a_target_reads_as_expected(target: str) -> None:
             for name in ("onnxruntime", "openvino", "generic")
         },
         "qualcomm": f"{DECOMPOSE},decompose-activations,decompose-embedding,"
-        "insert-constants{target=qualcomm},swap-layers,fold-batch-norm,decompose-biases{target=qualcomm},"
+        "decompose-group-norm,insert-constants{target=qualcomm},swap-layers,fold-batch-norm,decompose-biases{target=qualcomm},"
         "assign-specs{target=qualcomm},"
         "assign-outputs{target=qualcomm},share-encodings,insert-quantizers,swap-modules",
     }
