@@ -9,7 +9,7 @@ from fxquant.analysis import ParityReport, compare
 from fxquant.calibration import (
     Signature,
 )
-from fxquant.export import DEFAULT_VERSION, ExportedFiles, encodings_json, export_files
+from fxquant.export import ExportedFiles, encodings_json, export_files
 from fxquant.graph import (
     Stage,
     get_record,
@@ -21,7 +21,7 @@ def export(
     quantized: fx.GraphModule,
     path: str | Path,
     example_inputs: object = None,
-    encodings_version: str = DEFAULT_VERSION,
+    encodings_version: str | None = None,
     *,
     opset: int | None = None,
     has_quantizers: bool = True,
@@ -34,7 +34,8 @@ def export(
         path: A folder, for model.onnx and model.encodings in it, or a file name ending in ".onnx".
         example_inputs: Inputs to trace with; None for the first calibration batch. Their first dimension
             becomes dynamic in the file, unless the target wants fixed sizes.
-        encodings_version: Format of the encodings: "0.6.1", "1.0.0", "2.0.0" or "2.1.0".
+        encodings_version: Format of the encodings: "0.6.1", "1.0.0", "2.0.0" or "2.1.0"; None for 1.0.0, or
+            2.0.0 where there are float types of 8 bits, which 1.0.0 has no words for.
         opset: Opset of the ONNX file; None for the lowest that says what the model has: 18, and 21 for types
             other than 8 bits and for weights in blocks.
         has_quantizers: Whether the ONNX file has QuantizeLinear and DequantizeLinear. False for tools that

@@ -22,12 +22,13 @@ from fxquant.graph import Example, Site, Stage, get_record, graphs_of, set_recor
 from fxquant.graph.annotations import TENSOR, layer_of
 from fxquant.graph.edit import bypass
 from fxquant.graph.fresh import rows_of
-from fxquant.quantization.affine import QuantizeDequantize
+from fxquant.quantization.encoding_analyzer import EncodingAnalyzer
+from fxquant.quantization.of_spec import Trainable
 
 log = logging.getLogger(__name__)
 
 _MASK = -1e30  # masks are filled with -inf or the lowest number of a type, bfloat16's is -3.4e38
-_Sites = list[tuple[fx.Node, QuantizeDequantize]]
+_Sites = list[tuple[fx.Node, Trainable]]
 
 
 def calibrate_graph(gm: fx.GraphModule, batches: object) -> None:
@@ -48,19 +49,19 @@ def calibrate_graph(gm: fx.GraphModule, batches: object) -> None:
     sites = [(node, q) for node, q in quantizer_sites(gm) if q.is_overwrite_allowed()]
     weights = weight_sites(gm)
     for layer, parameter, quantizer in weights:
-        quantizer.encoding_analyzer.reset_stats()
-        quantizer.encoding_analyzer.update_stats(parameter)
+        _analyzer(quantizer).reset_stats()
+        _analyzer(quantizer).update_stats(parameter)
         _check_finite(quantizer, layer, f"the weight of '{layer}'", "Mend the weight.")
     for _, quantizer in sites:
-        quantizer.encoding_analyzer.reset_stats()
+        _analyzer(quantizer).reset_stats()
     example = _observe(gm, sites, batches)
     for _, quantizer in sites:
-        if quantizer.encoding_analyzer.observed_range is not None:
+        if _analyzer(quantizer).observed_range is not None:
             quantizer.set_range_from_stats()
     for _, _, quantizer in weights:
         quantizer.set_range_from_stats()
     for _, quantizer in sites:
-        quantizer.encoding_analyzer.reset_stats()
+        _analyzer(quantizer).reset_stats()
     set_record(gm, replace(record, example=record.example or _remembered(gm, example)))
 
 
@@ -68,7 +69,7 @@ def uncalibrated_layers(gm: fx.GraphModule) -> list[str]:
     """Return the names of quantized tensors and layers whose quantizer has no range, in graph order."""
     activations = [(str(node.meta.get(TENSOR, node.name)), q) for node, q in quantizer_sites(gm)]
     weights = [(layer, quantizer) for layer, _, quantizer in weight_sites(gm)]
-    return list(dict.fromkeys(name for name, q in activations + weights if not q.is_initialized()))
+    return list(dict.fromkeys(name for name, q in activations + weights if not q.has_range()))
 
 
 def _observe(gm: fx.GraphModule, sites: _Sites, batches: object) -> Example:
@@ -95,13 +96,18 @@ def _observe(gm: fx.GraphModule, sites: _Sites, batches: object) -> Example:
     return first
 
 
-def _has_seen(quantizer: QuantizeDequantize) -> bool:
-    return quantizer.encoding_analyzer.observed_range is not None
+def _analyzer(quantizer: Trainable) -> EncodingAnalyzer:
+    assert quantizer.encoding_analyzer is not None  # every quantizer of codes has one
+    return quantizer.encoding_analyzer
 
 
-def _holds_mask(quantizer: QuantizeDequantize) -> bool:
+def _has_seen(quantizer: Trainable) -> bool:
+    return _analyzer(quantizer).observed_range is not None
+
+
+def _holds_mask(quantizer: Trainable) -> bool:
     """Whether a tensor holds what masks put where nothing may be seen: -inf, or the lowest number."""
-    observed = quantizer.encoding_analyzer.observed_range
+    observed = _analyzer(quantizer).observed_range
     return observed is not None and bool((observed[0] <= _MASK).any())
 
 
@@ -169,7 +175,7 @@ def _run(interpreter: CalibrationInterpreter, signature: Signature, example: Exa
 
 def _check_batch(gm: fx.GraphModule, sites: _Sites, inputs: dict[str, Any], index: int) -> None:
     """Check all statistics at once; only on failure run the batch again to find the first layer."""
-    ranges = [q.encoding_analyzer.observed_range for _, q in sites]
+    ranges = [_analyzer(q).observed_range for _, q in sites]
     bounds = [bound.reshape(-1).double() for pair in ranges if pair is not None for bound in pair]
     if not bounds or bool((torch.cat(bounds).isfinite() | (torch.cat(bounds) == -torch.inf)).all()):
         return
@@ -183,8 +189,8 @@ def _check_batch(gm: fx.GraphModule, sites: _Sites, inputs: dict[str, Any], inde
     )
 
 
-def _check_finite(quantizer: QuantizeDequantize, layer: str, what: str, remedy: str) -> None:
-    observed = quantizer.encoding_analyzer.observed_range
+def _check_finite(quantizer: Trainable, layer: str, what: str, remedy: str) -> None:
+    observed = _analyzer(quantizer).observed_range
     if observed is not None and not bool(torch.stack(observed).isfinite().all()):
         raise NonFiniteError(f"NaN or Inf in {what}.", layer=layer or None, remedy=remedy)
 

@@ -27,11 +27,13 @@ class QuantizerBase(ABC, nn.Module):
         returns_encoding: Whether outputs are tensors that carry their encoding. Prepared graphs do without:
             a tensor subclass costs some 10 us at each op it goes through.
         takes_integers: Whether integer tensors are codes to it; otherwise they are returned as they are.
+        reads_codes: Whether it makes real values of a constant's stored codes, for good.
     """
 
     encoding_analyzer: EncodingAnalyzer | None = None
     returns_encoding: bool = True
     takes_integers: bool = False
+    reads_codes: bool = False
 
     def __init__(self) -> None:
         super().__init__()
@@ -134,6 +136,10 @@ class QuantizerBase(ABC, nn.Module):
     def is_initialized(self) -> bool:
         """Whether every number of the range was set since construction, in whatever way."""
         return torch.compiler.is_compiling() or not self._unset()
+
+    def has_range(self) -> bool:
+        """Whether its range was found, given or fixed: also where there is a scale without one."""
+        return not self._unset()
 
     def allow_overwrite(self, mode: bool | None = None, **by_name: bool) -> None:
         """Say whether calibration may change the range, or only some of its numbers: ``min=False``.
