@@ -9,7 +9,7 @@ _SIGN = 0x80
 
 
 def code_numbers(encoding: EncodingBase, tensor: torch.Tensor) -> np.ndarray:
-    """Return the codes of a real tensor as int64; of a float type, each counted from zero among its numbers."""
+    """Return the codes of a real tensor as int64; those of a float type are counted from zero."""
     if isinstance(encoding, AffineEncoding):
         return np.asarray(encoding.quantize(tensor).to(torch.int64).cpu().numpy())
     return _counted(encoding.to_codes(tensor).cpu().view(torch.uint8).numpy())
@@ -31,4 +31,4 @@ def real_values(encoding: EncodingBase, codes: np.ndarray) -> torch.Tensor:
 def _counted(codes: np.ndarray) -> np.ndarray:
     """Return sign and magnitude as a whole number: a float's bits order its magnitudes."""
     magnitude = (codes & ~np.uint8(_SIGN)).astype(np.int64)
-    return np.where(codes & _SIGN, -magnitude, magnitude)
+    return np.asarray(np.where(codes & _SIGN, -magnitude, magnitude))

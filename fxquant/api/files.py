@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from pathlib import Path
 
+import torch
 from torch import fx
 
 from fxquant.analysis import ParityReport, compare
@@ -26,6 +27,8 @@ def export(
     opset: int | None = None,
     has_quantizers: bool = True,
     external_data: bool | None = None,
+    float_type: torch.dtype = torch.float32,
+    keeps_io: bool = True,
 ) -> ExportedFiles:
     """Write a quantized model as ONNX and its encodings as JSON, both whole or neither.
 
@@ -43,6 +46,10 @@ def export(
             names that the encodings have.
         external_data: Whether weights are written to a file of their own, which is named by its contents;
             None for when the file would exceed the 2 GB that ONNX allows.
+
+        float_type: Type of what is not quantized: torch.float32, or torch.float16, which the scales of the
+            quantizers then have too. TensorRT obeys the types in the file.
+        keeps_io: Whether inputs and outputs stay float32 in a float16 file.
 
     Returns:
         The paths written: ``files.onnx`` and ``files.encodings``.
@@ -62,6 +69,8 @@ def export(
         opset=opset,
         has_quantizers=has_quantizers,
         external_data=external_data,
+        float_type=float_type,
+        keeps_io=keeps_io,
     )
 
 

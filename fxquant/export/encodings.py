@@ -42,8 +42,8 @@ def encodings_json(
 
     Args:
         gm: A quantized model, or a prepared one whose quantizers all have a range.
-        version: One of ``VERSIONS``; None for 1.0.0, or 2.0.0 where there are float types of 8 bits, which 1.0.0
-            has no words for.
+        version: One of ``VERSIONS``; None for 1.0.0, or 2.0.0 where there are float types of 8 bits, which
+            1.0.0 has no words for.
         quantizer_args: What a simulation's quantizers are by default, in versions before 2; by default what
             most of the encodings have in common.
         excluded_layers: Layers that were left in float; versions before 2 list them.

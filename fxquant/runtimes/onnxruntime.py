@@ -85,13 +85,16 @@ class ExactOnnxRuntime(Runtime):
 
 
 def _options(path: Path) -> onnxruntime.SessionOptions:
-    """Return options that leave float8 unfused.
+    """Return options that leave float8 codes and float16 scales unfused.
 
-    ONNX Runtime 1.31 makes an invalid QGemm of it, and drops a Relu before QuantizeLinear, as it may of uint8.
+    ONNX Runtime 1.31 makes an invalid QGemm or QLinearConcat of them, and drops a Relu before a
+    QuantizeLinear to float8, as it may before one to uint8.
     """
     options = onnxruntime.SessionOptions()
     graph = load_named(path, has_data=False).graph
-    if set(code_types(graph).values()) & _FLOAT8:
+    types = {tensor.name: tensor.data_type for tensor in graph.initializer}
+    scales = {types.get(node.input[1]) for node in graph.node if node.op_type == "QuantizeLinear"}
+    if set(code_types(graph).values()) & _FLOAT8 or onnx.TensorProto.FLOAT16 in scales:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     return options
 

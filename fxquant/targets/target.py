@@ -176,5 +176,9 @@ def _of_scheme(rule: Rule, scheme: Scheme) -> Rule:
     ops = tuple(op for op in rule.ops if op not in scheme.floats)
     operands = {name: spec for op in ops for name, spec in scheme.operands.get(op, {}).items()}
     is_float8 = rule.weight is not None and scheme.weight.float_type is not None
-    weight = replace(scheme.weight, channel_axis=rule.weight.channel_axis) if is_float8 and rule.weight else rule.weight
+    weight = (
+        replace(scheme.weight, channel_axis=rule.weight.channel_axis)
+        if is_float8 and rule.weight
+        else rule.weight
+    )
     return replace(rule, ops=ops, operands=operands or rule.operands, weight=weight)
