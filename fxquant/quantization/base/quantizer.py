@@ -1,7 +1,6 @@
 """QuantizerBase: what every quantizer module offers."""
 
 import contextlib
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
@@ -12,7 +11,6 @@ from typing_extensions import Self
 
 from fxquant.errors import NotCalibratedError, QuantizerError
 from fxquant.quantization.base.encoding import EncodingBase
-from fxquant.quantization.blocks import is_expandable
 from fxquant.quantization.encoding_analyzer import EncodingAnalyzer
 from fxquant.quantization.tensor import DequantizedTensor, QuantizedTensorBase, version_of
 
@@ -277,30 +275,3 @@ def plain_tensor(tensor: torch.Tensor) -> torch.Tensor:
     if type(tensor) is torch.Tensor or torch.compiler.is_compiling():
         return tensor
     return tensor.as_subclass(torch.Tensor)
-
-
-def check_analyzer_shape(analyzer: EncodingAnalyzer, shape: tuple[int, ...]) -> None:
-    """Check that an analyzer's ranges fit a quantizer.
-
-    Raises:
-        QuantizerError: If they cannot be expanded to its shape.
-    """
-    if not is_expandable(analyzer.shape, shape):
-        raise QuantizerError(
-            f"Encoding analyzer of shape {analyzer.shape} is incompatible with quantizer of shape {shape}."
-        )
-
-
-def warn_of_extremes(observed: tuple[torch.Tensor, torch.Tensor] | None) -> None:
-    """Warn where values were seen that are not finite, or within 5 % of the largest float of their type."""
-    if observed is None:
-        return
-    bounds = torch.stack(observed).abs()
-    extreme = 0.95 * torch.finfo(bounds.dtype).max
-    if bounds.max().item() < extreme:  # which NaN is not
-        return
-    skew = "values detected within input! This may skew the associated encodings"
-    if not bool(bounds.isfinite().all()):
-        warnings.warn(f"Infinite or NaN {skew}", stacklevel=4)
-    if bool((bounds.isfinite() & (bounds >= extreme)).any()):
-        warnings.warn(f"Extreme {skew}", stacklevel=4)
