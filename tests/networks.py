@@ -85,7 +85,7 @@ class Reuse(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.conv = nn.Conv2d(4, 4, 3, padding=1)
+        self.conv = nn.Conv2d(16, 16, 3, padding=1)
         self.act = nn.ReLU(inplace=True)
 
     def forward(self, x):
@@ -98,8 +98,8 @@ class TwoInputs(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.left, self.right = nn.Linear(6, 8), nn.Linear(4, 8)
-        self.head = nn.Linear(8, 3)
+        self.left, self.right = nn.Linear(24, 32), nn.Linear(16, 32)
+        self.head = nn.Linear(32, 16)
 
     def forward(self, image, text):
         joint = torch.tanh(self.left(image)) * torch.sigmoid(self.right(text))
@@ -132,7 +132,7 @@ def cases():
         "fused_attention": (FusedAttention().eval(), torch.randn(3, 7, 16)),
         "unet": (UNet().eval(), torch.randn(2, 3, 16, 16)),
         "functional": (Functional().eval(), torch.randn(2, 3, 8, 8)),
-        "reuse": (Reuse().eval(), torch.randn(2, 4, 8, 8)),
-        "two_inputs": (TwoInputs().eval(), {"image": torch.randn(5, 6), "text": torch.randn(5, 4)}),
+        "reuse": (Reuse().eval(), torch.randn(2, 16, 8, 8)),
+        "two_inputs": (TwoInputs().eval(), {"image": torch.randn(5, 24), "text": torch.randn(5, 16)}),
         "grouped": (Grouped().eval(), torch.randn(2, 8, 10)),
     }

@@ -33,9 +33,9 @@ class Outer(nn.Module):
 class Net(nn.Module):
     def __init__(self):
         super().__init__()
-        self.conv = nn.Conv2d(3, 4, 3)
+        self.conv = nn.Conv2d(3, 16, 3)
         self.act = nn.ReLU()
-        self.head = nn.Linear(4, 2)
+        self.head = nn.Linear(16, 16)
 
     def forward(self, x):
         return self.head(self.act(self.conv(x)).mean((2, 3)))

@@ -18,7 +18,10 @@ from fxquant.graph.structure import named_tensors, tensors_in
 from fxquant.graph.values import op_of
 from fxquant.ops import OutputRange
 from fxquant.quantization.affine import FrozenQuantizeDequantize
+from fxquant.quantization.float import FrozenFloatQuantizeDequantize
 from fxquant.runtimes import Arrays, open_file
+
+_FROZEN = (FrozenQuantizeDequantize, FrozenFloatQuantizeDequantize)
 
 
 def compare(
@@ -107,7 +110,7 @@ def _sites(gm: fx.GraphModule) -> dict[fx.Node, TensorParity]:
         )
         for graph in graphs_of(gm)
         for node in graph.graph.find_nodes(op="call_module")
-        if isinstance(graph.get_submodule(str(node.target)), FrozenQuantizeDequantize)
+        if isinstance(graph.get_submodule(str(node.target)), _FROZEN)
     }
 
 

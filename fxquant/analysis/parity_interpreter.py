@@ -3,9 +3,9 @@
 from typing import Any
 
 import numpy as np
-import torch
 from torch import fx
 
+from fxquant.analysis.code_numbers import code_numbers, numbers_of_runtime, real_values
 from fxquant.analysis.output_parity import check_sizes
 from fxquant.analysis.parity_report import TensorParity
 
@@ -49,11 +49,11 @@ class ParityInterpreter(fx.Interpreter):
         quantizer = self.fetch_attr(str(n.target))
         tensor = self.env[n.all_input_nodes[0]]
         encoding = quantizer.get_encodings()
-        runtime = self._codes[f"{parity.name}_q"].astype(np.int64)
-        codes = encoding.quantize(tensor).to(torch.int64).cpu().numpy()
+        given = self._codes[f"{parity.name}_q"]
+        codes, runtime = code_numbers(encoding, tensor), numbers_of_runtime(encoding, given)
         check_sizes(parity.name, codes, runtime)
         if n not in self._random:
             parity.count(codes, runtime, feeds_runtime=self._feeds_runtime)
             if not self._feeds_runtime:
                 return quantizer(tensor)
-        return encoding.dequantize(torch.from_numpy(runtime).to(tensor.device)).to(tensor.dtype)
+        return real_values(encoding, given).to(tensor)

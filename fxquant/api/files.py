@@ -3,11 +3,12 @@
 from collections.abc import Iterable
 from pathlib import Path
 
+import torch
 from torch import fx
 
 from fxquant.analysis import ParityReport, compare
 from fxquant.calibration import Signature
-from fxquant.export import DEFAULT_VERSION, ExportedFiles, encodings_json, export_files
+from fxquant.export import ExportedFiles, encodings_json, export_files
 from fxquant.graph import Stage, get_record
 from fxquant.graph.kernel_calls import original_calls
 from fxquant.lint import LintReport, lint_model
@@ -17,11 +18,13 @@ def export(
     quantized: fx.GraphModule,
     path: str | Path,
     example_inputs: object = None,
-    encodings_version: str = DEFAULT_VERSION,
+    encodings_version: str | None = None,
     *,
     opset: int | None = None,
     has_quantizers: bool = True,
     external_data: bool | None = None,
+    float_type: torch.dtype = torch.float32,
+    keeps_io: bool = True,
 ) -> ExportedFiles:
     """Write a quantized model as ONNX and its encodings as JSON, both whole or neither.
 
@@ -30,7 +33,8 @@ def export(
         path: A folder, for model.onnx and model.encodings in it, or a file name ending in ".onnx".
         example_inputs: Inputs to trace with; None for the first calibration batch. Their first dimension
             becomes dynamic in the file, unless the target wants fixed sizes.
-        encodings_version: Format of the encodings: "0.6.1", "1.0.0", "2.0.0" or "2.1.0".
+        encodings_version: Format of the encodings: "0.6.1", "1.0.0", "2.0.0" or "2.1.0"; None for 1.0.0, or
+            2.0.0 where there are float types of 8 bits, which 1.0.0 has no words for.
         opset: Opset of the ONNX file; None for the lowest that says what the model has: 18, and 21 for types
             other than 8 bits and for weights in blocks.
         has_quantizers: Whether the ONNX file has QuantizeLinear and DequantizeLinear. False for tools that
@@ -38,6 +42,10 @@ def export(
             names that the encodings have.
         external_data: Whether weights are written to a file of their own, which is named by its contents;
             None for when the file would exceed the 2 GB that ONNX allows.
+
+        float_type: Type of what is not quantized: torch.float32, or torch.float16, which the scales of the
+            quantizers then have too. TensorRT obeys the types in the file.
+        keeps_io: Whether inputs and outputs stay float32 in a float16 file.
 
     Returns:
         The paths written: ``files.onnx`` and ``files.encodings``.
@@ -57,6 +65,8 @@ def export(
         opset=opset,
         has_quantizers=has_quantizers,
         external_data=external_data,
+        float_type=float_type,
+        keeps_io=keeps_io,
     )
 
 

@@ -24,11 +24,13 @@ from fxquant.graph.annotations import TENSOR, layer_of
 from fxquant.graph.edit import bypass
 from fxquant.graph.fresh import rows_of
 from fxquant.quantization.affine import QuantizeDequantize
+from fxquant.quantization.encoding_analyzer import EncodingAnalyzer
+from fxquant.quantization.of_spec import Trainable
 from fxquant.targets import get_target
 
 log = logging.getLogger(__name__)
 
-_Sites = list[tuple[fx.Node, QuantizeDequantize]]
+_Sites = list[tuple[fx.Node, Trainable]]
 
 
 def calibrate_graph(gm: fx.GraphModule, batches: object) -> None:
@@ -49,19 +51,19 @@ def calibrate_graph(gm: fx.GraphModule, batches: object) -> None:
     sites = [(node, q) for node, q in quantizer_sites(gm) if q.is_overwrite_allowed()]
     weights = weight_sites(gm)
     for layer, parameter, quantizer in weights:
-        quantizer.encoding_analyzer.reset_stats()
-        quantizer.encoding_analyzer.update_stats(parameter)
+        _analyzer(quantizer).reset_stats()
+        _analyzer(quantizer).update_stats(parameter)
         _check_finite(quantizer, layer, f"the weight of '{layer}'", "Mend the weight.")
     for _, quantizer in sites:
-        quantizer.encoding_analyzer.reset_stats()
+        _analyzer(quantizer).reset_stats()
     example = _observe(gm, sites, batches)
     for _, quantizer in sites:
-        if quantizer.encoding_analyzer.observed_range is not None:
+        if _analyzer(quantizer).observed_range is not None:
             quantizer.set_range_from_stats()
     for _, _, quantizer in weights:
         quantizer.set_range_from_stats()
     for _, quantizer in sites:
-        quantizer.encoding_analyzer.reset_stats()
+        _analyzer(quantizer).reset_stats()
     set_record(gm, replace(record, example=record.example or _remembered(gm, example)))
 
 
@@ -69,7 +71,7 @@ def uncalibrated_layers(gm: fx.GraphModule) -> list[str]:
     """Return the names of quantized tensors and layers whose quantizer has no range, in graph order."""
     activations = [(str(node.meta.get(TENSOR, node.name)), q) for node, q in quantizer_sites(gm)]
     weights = [(layer, quantizer) for layer, _, quantizer in weight_sites(gm)]
-    return list(dict.fromkeys(name for name, q in activations + weights if not q.is_initialized()))
+    return list(dict.fromkeys(name for name, q in activations + weights if not q.has_range()))
 
 
 def _observe(gm: fx.GraphModule, sites: _Sites, batches: object) -> Example:
@@ -97,8 +99,13 @@ def _observe(gm: fx.GraphModule, sites: _Sites, batches: object) -> Example:
     return first
 
 
-def _has_seen(quantizer: QuantizeDequantize) -> bool:
-    return quantizer.encoding_analyzer.observed_range is not None
+def _analyzer(quantizer: Trainable) -> EncodingAnalyzer:
+    assert quantizer.encoding_analyzer is not None  # every quantizer of codes has one
+    return quantizer.encoding_analyzer
+
+
+def _has_seen(quantizer: Trainable) -> bool:
+    return _analyzer(quantizer).observed_range is not None
 
 
 def _without_range(gm: fx.GraphModule, sites: _Sites, masked: set[fx.Node]) -> list[fx.Node]:
@@ -110,9 +117,10 @@ def _without_range(gm: fx.GraphModule, sites: _Sites, masked: set[fx.Node]) -> l
     calls = [(node, quantizer) for node, quantizer in sites if quantizer in tensors]
     if not get_target(get_record(gm, Stage.PREPARED).target).bounds_masks:
         return [node for node, _ in calls]
-    left: list[fx.Node] = []
+    affine = [(node, quantizer) for node, quantizer in calls if isinstance(quantizer, QuantizeDequantize)]
+    left = [node for node, quantizer in calls if not isinstance(quantizer, QuantizeDequantize)]
     for graph in graphs_of(gm):
-        own = [(node, quantizer) for node, quantizer in calls if node.graph is graph.graph]
+        own = [(node, quantizer) for node, quantizer in affine if node.graph is graph.graph]
         left += bound_masks(graph, own)
     for node, _ in calls:
         if node not in left:
@@ -188,7 +196,7 @@ def _run(interpreter: CalibrationInterpreter, signature: Signature, example: Exa
 
 def _check_batch(gm: fx.GraphModule, sites: _Sites, inputs: dict[str, Any], index: int) -> None:
     """Check all statistics at once; only on failure run the batch again to find the first layer."""
-    ranges = [q.encoding_analyzer.observed_range for _, q in sites]
+    ranges = [_analyzer(q).observed_range for _, q in sites]
     bounds = [bound.reshape(-1).double() for pair in ranges if pair is not None for bound in pair]
     if not bounds or bool((torch.cat(bounds).isfinite() | (torch.cat(bounds) == -torch.inf)).all()):
         return
@@ -202,8 +210,8 @@ def _check_batch(gm: fx.GraphModule, sites: _Sites, inputs: dict[str, Any], inde
     )
 
 
-def _check_finite(quantizer: QuantizeDequantize, layer: str, what: str, remedy: str) -> None:
-    observed = quantizer.encoding_analyzer.observed_range
+def _check_finite(quantizer: Trainable, layer: str, what: str, remedy: str) -> None:
+    observed = _analyzer(quantizer).observed_range
     if observed is not None and not bool(torch.stack(observed).isfinite().all()):
         raise NonFiniteError(f"NaN or Inf in {what}.", layer=layer or None, remedy=remedy)
 

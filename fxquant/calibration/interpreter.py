@@ -13,7 +13,7 @@ from fxquant.graph.nested import interpreted
 from fxquant.graph.values import quantizer_of
 from fxquant.nn import QuantizationMixin
 from fxquant.quantization import QuantizerBase
-from fxquant.quantization.affine import QuantizeDequantize
+from fxquant.quantization.of_spec import Trainable, has_codes
 
 
 class CalibrationInterpreter(fx.Interpreter):
@@ -34,7 +34,7 @@ class CalibrationInterpreter(fx.Interpreter):
 
     _node: fx.Node
 
-    def __init__(self, gm: fx.GraphModule, chosen: set[QuantizeDequantize]) -> None:
+    def __init__(self, gm: fx.GraphModule, chosen: set[Trainable]) -> None:
         super().__init__(gm)
         self._gm = gm
         self._chosen = chosen
@@ -69,7 +69,7 @@ class CalibrationInterpreter(fx.Interpreter):
                 self.integer_sites.add(self._node)
             elif value.numel() == 0:
                 self.empty_sites.add(self._node)
-            elif module in self._chosen:
+            elif module in self._chosen and module.encoding_analyzer is not None:
                 seen = shown(value)
                 if seen is not value:
                     self.masked_sites.add(self._node)
@@ -106,24 +106,26 @@ class NonFiniteFinder(CalibrationInterpreter):
         return value
 
 
-def quantizer_sites(gm: fx.GraphModule) -> list[tuple[fx.Node, QuantizeDequantize]]:
+def quantizer_sites(gm: fx.GraphModule) -> list[tuple[fx.Node, Trainable]]:
     """Return the calls of activation quantizers, in the order of the graphs."""
-    sites = []
+    sites: list[tuple[fx.Node, Trainable]] = []
     for graph in graphs_of(gm):
         for node in graph.graph.nodes:
             quantizer = quantizer_of(graph, node)
-            if isinstance(quantizer, QuantizeDequantize):
+            if isinstance(quantizer, Trainable) and has_codes(quantizer):
                 sites.append((node, quantizer))
     return sites
 
 
-def weight_sites(gm: fx.GraphModule) -> list[tuple[str, torch.Tensor, QuantizeDequantize]]:
+def weight_sites(gm: fx.GraphModule) -> list[tuple[str, torch.Tensor, Trainable]]:
     """Return the layer, parameter and quantizer of every quantized parameter."""
-    sites: list[tuple[str, torch.Tensor, QuantizeDequantize]] = []
+    sites: list[tuple[str, torch.Tensor, Trainable]] = []
     for path, module in gm.named_modules():
         if isinstance(module, QuantizationMixin):
             for name, quantizer in module.param_quantizers.items():
                 parameter = module._parameters.get(name)
-                if isinstance(quantizer, QuantizeDequantize) and parameter is not None:
+                if not isinstance(quantizer, Trainable) or not has_codes(quantizer):
+                    continue
+                if parameter is not None:
                     sites.append((path, parameter, quantizer))
     return sites

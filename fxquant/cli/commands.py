@@ -75,10 +75,9 @@ def main(verbose: int) -> None:
 )
 @click.option(
     "--encodings-version",
-    default=DEFAULT_VERSION,
+    default=None,
     type=click.Choice(VERSIONS),
-    show_default=True,
-    help="Format of the encodings written.",
+    help=f"Format of the encodings written: by default {DEFAULT_VERSION}, and 2.0.0 where there is float8.",
 )
 @click.option(
     "--arithmetic",
@@ -94,7 +93,7 @@ def quantize(
     out: Path,
     batch_size: int,
     encodings: Path | None,
-    encodings_version: str,
+    encodings_version: str | None,
     arithmetic: str,
 ) -> None:
     """Quantize MODEL on BATCHES, an .npz file with one array per input; write and verify the files."""

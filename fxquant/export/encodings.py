@@ -29,7 +29,7 @@ _Found = tuple[EncodingSite, EncodingBase]
 
 def encodings_json(
     gm: fx.GraphModule,
-    version: str = DEFAULT_VERSION,
+    version: str | None = None,
     quantizer_args: Mapping[str, Any] | None = None,
     excluded_layers: Sequence[str] = (),
     int32_biases: bool = False,
@@ -42,7 +42,8 @@ def encodings_json(
 
     Args:
         gm: A quantized model, or a prepared one whose quantizers all have a range.
-        version: One of ``VERSIONS``.
+        version: One of ``VERSIONS``; None for 1.0.0, or 2.0.0 where there are float types of 8 bits, which
+            1.0.0 has no words for.
         quantizer_args: What a simulation's quantizers are by default, in versions before 2; by default what
             most of the encodings have in common.
         excluded_layers: Layers that were left in float; versions before 2 list them.
@@ -53,8 +54,9 @@ def encodings_json(
         NotCalibratedError: If a quantizer has no range.
         QuantizerError: If an encoding cannot be said in it.
     """
-    check_version(version)
     found = list(_encodings(gm))
+    version = _lowest_version(found) if version is None else version
+    check_version(version)
     head = {"producer": {"package": _PACKAGE, "version": version_of(_PACKAGE)}, "version": version}
     if version in _ONE_LIST:
         found = _with_biases(gm, found) if int32_biases else found
@@ -71,6 +73,11 @@ def encodings_json(
         | (kinds if version == VERSIONS[0] else {section: _named(part) for section, part in kinds.items()})
         | {"excluded_layers": list(excluded_layers), "quantizer_args": common}
     )
+
+
+def _lowest_version(found: list[_Found]) -> str:
+    is_narrow = any(encoding.mapping == "float" and encoding.bitwidth < 16 for _, encoding in found)
+    return _ONE_LIST[0] if is_narrow else DEFAULT_VERSION
 
 
 def check_version(version: str) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import fx
 
 from fxquant.errors import ExportError
@@ -39,6 +40,8 @@ def export_files(
     opset: int | None = None,
     has_quantizers: bool = True,
     external_data: bool | None = None,
+    float_type: torch.dtype = torch.float32,
+    keeps_io: bool = True,
 ) -> ExportedFiles:
     """Write a quantized model's ONNX file and encodings, both or none.
 
@@ -52,6 +55,8 @@ def export_files(
         has_quantizers: Whether the model has QuantizeLinear and DequantizeLinear; if not, it is a float model
             whose weights are on their grids, and whose tensors have the names of the encodings.
         external_data: Whether weights are in a file of their own; None for when they do not fit into one.
+        float_type: Type of what is not quantized: torch.float32 or torch.float16.
+        keeps_io: Whether inputs and outputs stay float32 in any case.
 
     Raises:
         ExportError: If there is nothing to trace with, or the file cannot be made, written or read back.
@@ -62,7 +67,15 @@ def export_files(
     files = ExportedFiles(onnx=target, encodings=target.with_suffix(".encodings"))
     record, gm = get_record(gm, Stage.QUANTIZED), original_calls(gm)
     document = encodings_json(gm) if encodings is None else encodings
-    model = to_onnx(gm, example, record, opset=opset, has_quantizers=has_quantizers)
+    model = to_onnx(
+        gm,
+        example,
+        record,
+        opset=opset,
+        has_quantizers=has_quantizers,
+        float_type=float_type,
+        keeps_io=keeps_io,
+    )
     with atomic_files(target.parent) as written:
         write_onnx(model, written, files.onnx.name, external_data)
         put_json(document, written.path(files.encodings.name))

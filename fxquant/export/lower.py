@@ -20,7 +20,6 @@ from fxquant.graph.values import attribute, is_quantizer, returns
 from fxquant.nn import QuantizationMixin
 from fxquant.ops import Returns
 from fxquant.quantization import QuantizerBase
-from fxquant.quantization.affine import FrozenDequantize
 from fxquant.quantization.float import FloatEncoding, FloatQuantizeDequantize
 
 _SIGNED = (torch.int8, torch.int16, torch.int32, torch.int64)
@@ -123,10 +122,11 @@ def _lower_quantizer(
         return
     name, layer = str(node.meta.get(TENSOR, node.name)), layer_of(node)
     node.op = "call_function"
-    if isinstance(quantizer, FrozenDequantize):
+    if quantizer.reads_codes:
         codes = attribute(lowered, operand)
         assert isinstance(codes, torch.Tensor)
-        node.target, node.args = torch.ops.fxquant.stored.default, (operand, len(sites), quantizer.dtype)
+        dtype = getattr(quantizer, "dtype", torch.float32)
+        node.target, node.args = torch.ops.fxquant.stored.default, (operand, len(sites), dtype)
         sites.append(_site(quantizer, name, layer, codes))
     else:
         node.target, node.args = torch.ops.fxquant.quantized.default, (operand, len(sites))
@@ -152,6 +152,8 @@ def _site(quantizer: QuantizerBase, name: str, layer: str, codes: torch.Tensor |
 class _Stored(nn.Module):
     """A parameter's quantizer as the operator that gives the real values of codes."""
 
+    reads_codes = True
+
     def __init__(self, site: int, dtype: torch.dtype) -> None:
         super().__init__()
         self.site, self.dtype = site, dtype
@@ -172,10 +174,10 @@ def _lower_module(module: QuantizationMixin, path: str, sites: list[Site]) -> Qu
             continue
         value, encoding = getattr(module, name), quantizer.get_encodings()
         can_store = has_form(encoding, tuple(value.shape))
-        if isinstance(quantizer, FrozenDequantize) and can_store:
-            codes, dtype = value, quantizer.dtype
+        if quantizer.reads_codes and can_store:
+            codes, dtype = value, getattr(quantizer, "dtype", torch.float32)
         elif isinstance(encoding, FloatEncoding) and can_store:
-            codes, dtype = encoding.quantize(value.detach()).to(encoding.dtype), value.dtype
+            codes, dtype = encoding.to_codes(value.detach()), value.dtype
         else:
             with torch.no_grad():
                 codes, dtype = quantizer(value).as_subclass(torch.Tensor), None

@@ -14,7 +14,7 @@ from onnxscript.optimizer import optimize_ir
 from torch import fx
 from torch.utils import _pytree as pytree
 
-from fxquant.errors import ExportError, first_line
+from fxquant.errors import ExportError, OptionError, first_line
 from fxquant.export.direct import DIRECT, as_it_is, needs_no_decomposition
 from fxquant.export.flat_inputs import flatten_inputs, with_distinct_tensors
 from fxquant.export.fuse_linears import fuse_linears
@@ -26,6 +26,7 @@ from fxquant.export.graph_edits import (
     write_trivial_softmax,
 )
 from fxquant.export.lower import lower
+from fxquant.export.lower_floats import LOWEST_OPSET, lower_floats
 from fxquant.export.names import make_names_unique, name_inputs, name_nodes
 from fxquant.export.operators import translations
 from fxquant.export.sites import Site
@@ -50,6 +51,8 @@ def to_onnx(
     *,
     opset: int | None = None,
     has_quantizers: bool = True,
+    float_type: torch.dtype = torch.float32,
+    keeps_io: bool = True,
 ) -> ir.Model:
     """Return the ONNX model of a quantized model, its batch dimension dynamic where it and the target can.
 
@@ -59,10 +62,16 @@ def to_onnx(
         record: What it was made for.
         opset: Opset of the model; None for the lowest that says it all.
         has_quantizers: Whether it has QuantizeLinear and DequantizeLinear, or is the float model.
+        float_type: Type of what is not quantized: torch.float32 or torch.float16.
+        keeps_io: Whether inputs and outputs stay float32 in any case.
 
     Raises:
+        OptionError: If there is no such float type.
         ExportError: If torch.onnx cannot export the graph, or the opset cannot say it.
     """
+    if float_type not in (torch.float32, torch.float16):
+        raise OptionError(f"Floats are written as torch.float32 or torch.float16, not {float_type}.")
+    is_half = float_type is torch.float16
     wide = [t.dtype for t in example.tensors() if t.is_floating_point() and t.dtype is not torch.float32]
     if wide:
         raise ExportError(
@@ -70,7 +79,12 @@ def to_onnx(
         )
     lowered, sites = lower(gm)
     form = get_target(record.target).file
-    opset = _opset(opset, form.opset, sites if has_quantizers else [])
+    lowest = max(form.opset, LOWEST_OPSET) if is_half else form.opset
+    opset = _opset(opset, lowest, sites if has_quantizers else [])
+    if is_half and opset < LOWEST_OPSET:
+        raise ExportError(
+            f"Opset {opset} has no quantizers in float16.", remedy=f"Take opset {LOWEST_OPSET} or later."
+        )
     inputs = flatten_inputs(lowered, with_distinct_tensors(_inputs(lowered, example), set()))
     model = None if form.is_static else _trace_dynamic(lowered, inputs, opset)
     if model is None:
@@ -86,6 +100,8 @@ def to_onnx(
         write_quantizers(model, sites, gathers_codes=form.gathers_codes)
         if form.has_gemm:
             fuse_linears(model)
+    if is_half:
+        lower_floats(model, keeps_io=keeps_io)
     remove_unused_constants(model)
     make_names_unique(model)
     name_nodes(model)

@@ -56,6 +56,8 @@ def _held(node: fx.Node, module: object) -> str:
 
 
 def _grid(quantizer: object) -> str:
+    if (float_type := getattr(quantizer, "float_type", None)) is not None:
+        return str(float_type)
     qmin, qmax = getattr(quantizer, "qmin", "?"), getattr(quantizer, "qmax", "?")
     symmetry = "symmetric" if getattr(quantizer, "symmetric", False) else "asymmetric"
     return f"{symmetry} [{qmin}, {qmax}]"

@@ -11,8 +11,8 @@ from fxquant.nn.module_encodings import ModuleEncodings
 from fxquant.nn.parameter_cache import ParameterCache
 from fxquant.nn.registry import Registry, own_state, registered_for
 from fxquant.nn.removal import Removal
-from fxquant.quantization import QuantizerBase
-from fxquant.quantization.affine import AffineEncoding, FrozenDequantize
+from fxquant.quantization import EncodingBase, QuantizerBase
+from fxquant.quantization.of_spec import stored
 
 Kernel = Callable[..., Any]
 
@@ -155,7 +155,7 @@ class QuantizationMixin(ModuleEncodings, Registry):
         parameter = getattr(self, name)
         if parameter is None or quantizer is None:
             return parameter
-        if isinstance(quantizer, FrozenDequantize):
+        if quantizer.reads_codes:
             return quantizer(parameter)  # costs no more than looking up what it gave before
         if not torch.compiler.is_compiling() and not quantizer.is_initialized():
             quantizer.calibrate(parameter.detach())
@@ -173,8 +173,8 @@ class QuantizationMixin(ModuleEncodings, Registry):
         return [name for name, quantizer in quantizers.items() if quantizer is not None]
 
     def _frozen_names(self) -> set[str]:
-        """Return the names of the parameters that are stored as integers."""
-        return {name for name, q in self.param_quantizers.items() if isinstance(q, FrozenDequantize)}
+        """Return the names of the parameters that are stored as codes."""
+        return {name for name, q in self.param_quantizers.items() if getattr(q, "reads_codes", False)}
 
     @contextlib.contextmanager
     def with_parameters(self, parameters: dict[str, Any]) -> Iterator[None]:
@@ -203,14 +203,14 @@ class QuantizationMixin(ModuleEncodings, Registry):
                 setattr(self, name, nn.Parameter(folded, requires_grad=parameter.requires_grad))
                 self.param_quantizers[name] = None  # type: ignore[assignment]  # None: absent
 
-    def freeze_parameter(self, name: str, encoding: AffineEncoding) -> None:
-        """Store a parameter as integer codes; its entry in ``param_quantizers`` then dequantizes them."""
+    def freeze_parameter(self, name: str, encoding: EncodingBase) -> None:
+        """Store a parameter as codes; its entry in ``param_quantizers`` then dequantizes them."""
         value = self._parameters[name]
         assert value is not None
-        codes = encoding.to_integers(value.detach())
+        codes = encoding.to_codes(value.detach())
         delattr(self, name)
         self.register_buffer(name, codes)
-        self.param_quantizers[name] = FrozenDequantize(encoding, value.dtype)
+        self.param_quantizers[name] = stored(encoding, value.dtype)
 
     def in_float(self) -> Removal:
         """Let the module run in float inside the context; frozen parameters give the values they have."""

@@ -26,7 +26,7 @@ from fxquant.passes.assignment import assignment_of
 from fxquant.passes.base import Changes, Pass
 from fxquant.passes.share_encodings import GROUP
 from fxquant.quantization import QuantizationSpec
-from fxquant.quantization.affine import QuantizeDequantize
+from fxquant.quantization.of_spec import quantizer_of
 
 ROOM = "quantizers"  # the submodule that holds all activation quantizers
 
@@ -56,7 +56,7 @@ class InsertQuantizers(Pass):
             for spec, readers in wanted.items():
                 home = (node.meta.get(GROUP, node.name), spec)
                 if home not in homes:
-                    quantizer = QuantizeDequantize.from_spec(spec, _shape(gm, node)).to(device)
+                    quantizer = quantizer_of(spec, _shape(gm, node)).to(device)
                     homes[home] = add_module(gm, f"{room}.{identifier(names[node])}", quantizer)
                 after = last_input[0] if node.op == "placeholder" else node
                 call = insert_call(gm, homes[home], node, after)
@@ -86,7 +86,7 @@ class InsertQuantizers(Pass):
                 continue
             home = f"{node.meta.get(GROUP, node.name)} converted", wanted
             if home not in homes:
-                quantizer = QuantizeDequantize.from_spec(wanted).to(_device(gm))
+                quantizer = quantizer_of(wanted).to(_device(gm))
                 path = homes[node.meta.get(GROUP, node.name), spec]
                 homes[home] = add_module(gm, f"{path}_converted", quantizer)
             converted = insert_call(gm, homes[home], call, call)

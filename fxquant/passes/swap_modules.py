@@ -18,7 +18,7 @@ from fxquant.graph.edit import set_module
 from fxquant.nn import QuantizationMixin, quantized_class_of
 from fxquant.passes.assignment import assignment_of
 from fxquant.passes.base import Changes, Pass
-from fxquant.quantization.affine import weight_quantizer
+from fxquant.quantization.of_spec import quantizer_of
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class SwapModules(Pass):
                 quantized = QuantizationMixin.from_module(module)
                 weight = quantized._parameters.get("weight")
                 if assignment is not None and assignment.weight is not None and weight is not None:
-                    quantizer = weight_quantizer(assignment.weight, tuple(weight.shape))
+                    quantizer = quantizer_of(assignment.weight, tuple(weight.shape))
                     quantized.param_quantizers["weight"] = quantizer.to(weight.device)
                 swapped[id(module)] = quantized
                 self.applied(gm, node, report, f"now a {type(quantized).__name__}")

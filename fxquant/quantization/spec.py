@@ -88,7 +88,9 @@ class QuantizationSpec:
 
     def has_blocks(self, tensor_shape: tuple[int, ...]) -> bool:
         """Whether blocks divide a tensor; one that they do not divide has one range per channel."""
-        if self.block_size is None or self.channel_axis not in (0, 1) or len(tensor_shape) < 2:
+        if self.block_size is None or len(tensor_shape) < 2:
+            return False
+        if self.channel_axis not in (0, 1) and (self.channel_axis != -1 or len(tensor_shape) > 2):
             return False
         return tensor_shape[self.block_axis] % self.block_size == 0
 

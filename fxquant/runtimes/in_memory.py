@@ -60,14 +60,18 @@ def input_sizes(path: Path) -> dict[str, tuple[int | None, ...]]:
     }
 
 
-def load_named(path: Path) -> onnx.ModelProto:
+def load_named(path: Path, *, has_data: bool = True) -> onnx.ModelProto:
     """Load a file and name each node after its first output, which is named after the user's layer.
+
+    Args:
+        path: The file.
+        has_data: Whether to load constants in files of their own.
 
     Raises:
         ExportError: If it is no ONNX file.
     """
     try:
-        model = onnx.load(str(path))
+        model = onnx.load(str(path), load_external_data=has_data)
     except Exception as error:  # protobuf has errors of its own, none of them onnx's
         raise ExportError(f"'{path}' cannot be read as ONNX: {error}") from error
     for node in model.graph.node:

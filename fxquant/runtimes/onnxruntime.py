@@ -8,8 +8,10 @@ import onnxruntime
 import torch
 
 from fxquant.errors import BatchError, RefusalError
-from fxquant.runtimes.in_memory import expose_codes, input_names, load_named, take_codes
+from fxquant.runtimes.in_memory import code_types, expose_codes, input_names, load_named, take_codes
 from fxquant.runtimes.runtime import Arrays, Fallback, FloatOp, Runtime
+
+_FLOAT8 = {onnx.TensorProto.FLOAT8E4M3FN, onnx.TensorProto.FLOAT8E5M2}
 
 
 class OnnxRuntime(Runtime):
@@ -33,7 +35,7 @@ class OnnxRuntime(Runtime):
 
     def __init__(self, path: Path, *, exposes_codes: bool = False) -> None:
         model, self._shifted = _loaded(path, exposes_codes=exposes_codes)
-        self._session = open_session(model, path, onnxruntime.SessionOptions())
+        self._session = open_session(model, path, _options(path))
         self.inputs = [value.name for value in self._session.get_inputs()]
         self.outputs = [value.name for value in self._session.get_outputs()]
 
@@ -80,6 +82,21 @@ class ExactOnnxRuntime(Runtime):
         return run_session(
             self._session, codes | {name: feeds[name] for name in self.inputs if name in feeds}
         )
+
+
+def _options(path: Path) -> onnxruntime.SessionOptions:
+    """Return options that leave float8 codes and float16 scales unfused.
+
+    ONNX Runtime 1.31 makes an invalid QGemm or QLinearConcat of them, and drops a Relu before a
+    QuantizeLinear to float8, as it may before one to uint8.
+    """
+    options = onnxruntime.SessionOptions()
+    graph = load_named(path, has_data=False).graph
+    types = {tensor.name: tensor.data_type for tensor in graph.initializer}
+    scales = {types.get(node.input[1]) for node in graph.node if node.op_type == "QuantizeLinear"}
+    if set(code_types(graph).values()) & _FLOAT8 or onnx.TensorProto.FLOAT16 in scales:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    return options
 
 
 def open_session(

@@ -99,6 +99,7 @@ class Scheme:
         why: What it is for.
         operands: Specs that the operands of some ops have instead, by op and operand.
         rules: What takes the place of the target's rules for some ops.
+        floats: Ops that have no kernel of these types, with the reason.
     """
 
     activation: QuantizationSpec | None
@@ -106,6 +107,7 @@ class Scheme:
     why: str
     operands: Mapping[str, Mapping[str, QuantizationSpec]] = field(default_factory=dict)
     rules: tuple[Rule, ...] = ()
+    floats: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,13 +164,14 @@ class Target:
         scheme = self.schemes[name]
         replaced = {op for rule in scheme.rules for op in rule.ops}
         kept = [replace(rule, ops=tuple(op for op in rule.ops if op not in replaced)) for rule in self.rules]
-        rules = [_with_operands(rule, scheme.operands) for rule in (*kept, *scheme.rules)]
+        rules = [_of_scheme(rule, scheme) for rule in (*kept, *scheme.rules)]
+        floats = [Rule(ops=(op,), placement=Placement.FLOAT, why=why) for op, why in scheme.floats.items()]
         return replace(
             self,
             name=f"{self.name}:{name}",
             activation=scheme.activation,
             weight=scheme.weight,
-            rules=tuple(rules),
+            rules=(*rules, *floats),
         )
 
     def rule(self, op: str) -> Rule:
@@ -178,6 +181,14 @@ class Target:
         )
 
 
-def _with_operands(rule: Rule, operands: Mapping[str, Mapping[str, QuantizationSpec]]) -> Rule:
-    found = {name: spec for op in rule.ops for name, spec in operands.get(op, {}).items()}
-    return replace(rule, operands=found) if found else rule
+def _of_scheme(rule: Rule, scheme: Scheme) -> Rule:
+    """Return a rule without the ops that a scheme leaves float, with its specs, and a weight of its type."""
+    ops = tuple(op for op in rule.ops if op not in scheme.floats)
+    operands = {name: spec for op in ops for name, spec in scheme.operands.get(op, {}).items()}
+    is_float8 = rule.weight is not None and scheme.weight.float_type is not None
+    weight = (
+        replace(scheme.weight, channel_axis=rule.weight.channel_axis)
+        if is_float8 and rule.weight
+        else rule.weight
+    )
+    return replace(rule, ops=ops, operands=operands or rule.operands, weight=weight)

@@ -4,11 +4,18 @@ The rule numbers (P01 ...) are those of the placement rules in docs/tensorrt.md.
 """
 
 from fxquant.quantization import QuantizationSpec
-from fxquant.targets.target import BiasHandling, OutputRule, Placement, Rule, Target
+from fxquant.quantization.float import FloatType
+from fxquant.targets.target import BiasHandling, OutputRule, Placement, Rule, Scheme, Target
 from fxquant.targets.tensorrt_sizes import grouped_convolution, small_convolution, small_product
 
 _INT8 = QuantizationSpec(bitwidth=8, signed=True, symmetric=True)
 _WEIGHT = QuantizationSpec(bitwidth=8, signed=True, symmetric=True, narrow=True)
+_FLOAT8 = QuantizationSpec(float_type=FloatType.of_onnx("float8e4m3fn"))
+_INT4 = QuantizationSpec(bitwidth=4, block_size=128)
+_CONVOLUTIONS = (
+    *("conv1d", "conv2d", "conv3d"),
+    *("conv_transpose1d", "conv_transpose2d", "conv_transpose3d"),
+)
 
 TENSORRT = Target(
     name="tensorrt",
@@ -18,6 +25,20 @@ TENSORRT = Target(
     bias=BiasHandling.FLOAT,  # A09: an int32 DequantizeLinear is rejected
     passes=("assign-small-layers", "legalize-inputs", "assign-residual-branches", "legalize-outputs"),
     rewrites=("canonicalize-pools",),
+    schemes={
+        "int8": Scheme(activation=_INT8, weight=_WEIGHT, why="the default"),
+        "fp8": Scheme(
+            activation=_FLOAT8,
+            weight=_FLOAT8,
+            why="float8 e4m3 with scales, from Ada and Hopper on: A02, P14",
+        ),
+        "w4": Scheme(
+            activation=None,
+            weight=_INT4,
+            floats=dict.fromkeys(_CONVOLUTIONS, "A14: 4-bit weights are for matrix products"),
+            why="weights of matrix products alone, in blocks of 128: A12, A13, A14",
+        ),
+    },
     rules=(
         Rule(
             ops=("conv1d", "conv2d", "conv3d"),

@@ -13,7 +13,7 @@ class Tokens(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.fc = nn.Linear(6, 4)
+        self.fc = nn.Linear(24, 16)
 
     def forward(self, x):
         return self.fc(x)
@@ -30,13 +30,13 @@ def exported(model, batch, folder, target="onnxruntime"):
 
 
 def test_linear_weight_of_a_matmul_is_stored_transposed(tmp_path):
-    graph = exported(Tokens(), torch.rand(2, 5, 6), tmp_path, "tensorrt")
+    graph = exported(Tokens(), torch.rand(2, 5, 24), tmp_path, "tensorrt")
     made_by = {output: node for node in graph.node for output in node.output}
     stored = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
     (matmul,) = [node for node in graph.node if node.op_type == "MatMul"]
     dequantize = made_by[matmul.input[1]]
     assert dequantize.op_type == "DequantizeLinear"
-    assert stored[dequantize.input[0]].shape == (6, 4)
+    assert stored[dequantize.input[0]].shape == (24, 16)
     assert stored[dequantize.input[0]].dtype == np.int8
     assert [a.i for a in dequantize.attribute if a.name == "axis"] == [1]
     assert "Transpose" not in {node.op_type for node in graph.node}

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from fxquant.graph import Report, capture, graph_text
-from fxquant.passes import prepare_pipeline
+from fxquant.passes import Pipeline, prepare_pipeline
 from fxquant.targets import TARGETS
 
 
@@ -28,7 +28,8 @@ def test_every_kind_of_node_is_one_line(golden: Callable[[str, str], None]) -> N
 @pytest.mark.parametrize("target", TARGETS)
 def test_grids_of_quantizers_are_shown(target: str, golden: Callable[[str, str], None]) -> None:
     gm = capture(EveryKindOfNode())
-    prepare_pipeline(TARGETS[target]).run(gm, Report())
+    steps = prepare_pipeline(TARGETS[target]).passes
+    Pipeline(tuple(step for step in steps if step.name != "assign-small-layers")).run(gm, Report())
     golden(graph_text(gm), f"graph/text/prepared_for_{target}")
 
 

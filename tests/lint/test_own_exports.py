@@ -25,10 +25,10 @@ def broken(report):
     return {finding.rule for finding in report.findings if finding.severity is not Severity.INFO}
 
 
-def exported(model, example, folder, target="tensorrt"):
+def exported(model, example, folder, target="tensorrt", **options):
     prepared = fxquant.prepare(model, example, target=target)
     fxquant.calibrate(prepared, [example])
-    return fxquant.export(fxquant.convert(prepared), folder)
+    return fxquant.export(fxquant.convert(prepared), folder, **options)
 
 
 def test_digits_for_tensorrt():
@@ -37,10 +37,12 @@ def test_digits_for_tensorrt():
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["", ":fp8", ":w4"])
 @pytest.mark.parametrize("name", NETWORKS)
-def test_network_for_tensorrt(name, tmp_path):
+def test_network_for_tensorrt_in_float16(name, scheme, tmp_path):
     model, batch = networks.cases()[name]
-    assert broken(fxquant.lint(exported(model, batch, tmp_path))) <= {"P23"}
+    files = exported(model, batch, tmp_path, f"tensorrt{scheme}", float_type=torch.float16)
+    assert broken(fxquant.lint(files)) == set()
 
 
 @pytest.mark.slow
@@ -50,8 +52,8 @@ def test_architecture_for_tensorrt(name, tmp_path):
     if "vit" not in name:  # small images
         args = tuple(x[..., :64, :64] if x.dim() == 4 else x for x in args)
     with torch.no_grad():
-        report = fxquant.lint(exported(model, kwargs or args, tmp_path))
-    assert broken(report) <= {"P23"}
+        report = fxquant.lint(exported(model, kwargs or args, tmp_path, float_type=torch.float16))
+    assert broken(report) == set()
 
 
 def with_fixed_sizes(path, rows):

@@ -4,9 +4,12 @@ import dataclasses
 import re
 
 import pytest
+import torch
 
 from fxquant.errors import OptionError, QuantizerError
 from fxquant.quantization import QuantizationSpec
+from fxquant.quantization.float import FloatType
+from fxquant.quantization.of_spec import quantizer_of
 
 GRIDS = pytest.mark.parametrize(
     ("spec", "grid", "name"),
@@ -113,3 +116,23 @@ def test_equal_specs_are_one_key_and_cannot_be_changed() -> None:
 )
 def test_blocks_have_a_scale_each(axis: int | None, shape: tuple[int, ...], scales: tuple[int, ...]) -> None:
     assert QuantizationSpec(channel_axis=axis, block_size=32).scale_shape(shape) == scales
+
+
+@pytest.mark.parametrize("change", [{"bitwidth": 16}, {"symmetric": False}], ids=["bits", "asymmetric"])
+def test_float_type_has_its_own_bits_and_a_symmetric_grid(change: dict[str, object]) -> None:
+    with pytest.raises(OptionError, match="float8_e4m3fn has 8 bits and a symmetric grid"):
+        QuantizationSpec(**{"float_type": FloatType.of_onnx("float8e4m3fn"), **change})
+
+
+def test_float_type_is_named_in_the_text_of_a_spec() -> None:
+    spec = QuantizationSpec(float_type=FloatType.of_onnx("float8e4m3fn"), channel_axis=0)
+    assert str(spec) == "float8_e4m3fn axis 0"
+    assert quantizer_of(spec, (4, 3)).get_scale().shape == (4, 1)
+
+
+def test_fixed_range_gives_a_float_quantizer_its_scale() -> None:
+    spec = QuantizationSpec(float_type=FloatType.of_onnx("float8e4m3fn"), fixed_range=(0.0, 1.0))
+    quantizer = quantizer_of(spec)
+    assert quantizer.has_range()
+    assert not quantizer.is_overwrite_allowed()
+    assert torch.equal(quantizer.get_encodings().scale, torch.tensor(1.0) / 448)

@@ -13,7 +13,8 @@ _ONE_SIDED = ("Relu", "Sigmoid", "Softmax", "HardSigmoid", "Softplus", "Abs")
 
 def _float32_regions(graph: Graph) -> Iterator[Match]:
     fused = _fused(graph)
-    nodes = [node for node in graph.computing if node not in fused and _is_float32_op(graph, node)]
+    computing = (node for node in graph.computing if node.op_type != "Cast")  # the border of a region
+    nodes = [node for node in computing if node not in fused and _is_float32_op(graph, node)]
     quantizes = any(True for _ in graph.of("QuantizeLinear", "DequantizeLinear"))
     if nodes and quantizes:
         kinds = ", ".join(sorted({node.op_type for node in nodes})[:6])

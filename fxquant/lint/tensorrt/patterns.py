@@ -126,7 +126,8 @@ def attentions(graph: Graph) -> list[tuple[ir.Node, list[ir.Node], ir.Node, ir.N
             continue
         softmax, way = between
         second = product_after(softmax)
-        if second is not None:
+        is_layer = any(is_stored(graph, value) for node in (first, second or first) for value in node.inputs)
+        if second is not None and not is_layer:
             found.append((first, way, softmax, second))
     return found
 

@@ -24,8 +24,8 @@ from fxquant.lint.tensorrt.small_layers import is_left_float
 
 
 def _float_inputs(graph: Graph) -> Iterator[Match]:
-    if not any(True for _ in graph.of("QuantizeLinear", "DequantizeLinear")):
-        return
+    if not any(True for _ in graph.of("QuantizeLinear")):
+        return  # weights alone: what is quantized is a choice, and A14, A17 check it
     for node in graph.of(*WEIGHTED):
         missing = [value for value in node.inputs[:2] if not is_quantized(graph, value)]
         is_weight_only = len(missing) == 1 and not is_stored(graph, missing[0])

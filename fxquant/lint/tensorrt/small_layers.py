@@ -63,11 +63,11 @@ def _convolution(graph: Graph, node: ir.Node) -> LayerSizes:
 
 
 def _is_first(node: ir.Node) -> bool:
-    """Whether a convolution reads an input of the model, through Q/DQ at most."""
+    """Whether a convolution reads an input of the model, through Q/DQ and Casts at most."""
     value = node.inputs[0]
     while value is not None and not value.is_graph_input():
         producer = value.producer()
-        if producer is None or producer.op_type not in ("QuantizeLinear", "DequantizeLinear"):
+        if producer is None or producer.op_type not in ("QuantizeLinear", "DequantizeLinear", "Cast"):
             return False
         value = producer.inputs[0]
     return value is not None

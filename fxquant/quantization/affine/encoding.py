@@ -131,6 +131,9 @@ class AffineEncoding(GridMixin, EncodingBase):
             input, self.scale, self.offset, self.qmin, self.qmax, dtype, self.block_size
         )
 
+    def to_codes(self, input: torch.Tensor) -> torch.Tensor:
+        return self.to_integers(input)
+
     def dequantize(self, input: torch.Tensor) -> torch.Tensor:
         """Return the real values of codes: in their float type, or that of scale for integer codes."""
         self._refuse_shift()

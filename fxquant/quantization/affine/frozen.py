@@ -105,6 +105,7 @@ class FrozenDequantize(_Frozen):
     """Turns stored codes into real values, in ``dtype``: the frozen quantizer of a weight or bias."""
 
     takes_integers = True
+    reads_codes = True
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """Return the real values of codes, given as integers or as whole numbers in a float tensor."""

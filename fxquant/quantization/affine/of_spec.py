@@ -14,8 +14,8 @@ def weight_quantizer(spec: QuantizationSpec, shape: tuple[int, ...]) -> Quantize
     """
     if not spec.has_blocks(shape):
         return QuantizeDequantize.from_spec(spec, shape)
-    assert spec.block_size is not None
-    sizes = [1 if axis == spec.channel_axis else -1 for axis in range(len(shape))]
+    assert spec.block_size is not None and spec.channel_axis is not None
+    sizes = [1 if axis == spec.channel_axis % len(shape) else -1 for axis in range(len(shape))]
     sizes[spec.block_axis] = spec.block_size
     counts = spec.scale_shape(shape)
     if spec.decompressed_bits is None:

@@ -13,7 +13,7 @@ from fxquant.quantization.affine.encoding_dict import affine_from_dict
 from fxquant.quantization.affine.grid import GridMixin, bind, integer_grid
 from fxquant.quantization.affine.parametrization import MIN_MAX, SCALE_OFFSET, holder_of
 from fxquant.quantization.base import EncodingBase, QuantizerBase
-from fxquant.quantization.base.quantizer import check_analyzer_shape, warn_of_extremes
+from fxquant.quantization.base.range_checks import check_analyzer_shape, warn_of_extremes
 from fxquant.quantization.encoding_analyzer import EncodingAnalyzer, MinMaxEncodingAnalyzer
 from fxquant.quantization.gradients import is_jit_traced
 from fxquant.quantization.spec import QuantizationSpec

@@ -53,6 +53,10 @@ class EncodingBase(ABC):
         """Return the codes of a real tensor, in its float type."""
 
     @abstractmethod
+    def to_codes(self, input: torch.Tensor) -> torch.Tensor:
+        """Return the codes of a real tensor, in the type that holds them."""
+
+    @abstractmethod
     def dequantize(self, input: torch.Tensor) -> torch.Tensor:
         """Return the real values of codes."""
 

@@ -1,7 +1,6 @@
 """QuantizerBase: what every quantizer module offers."""
 
 import contextlib
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
@@ -12,7 +11,6 @@ from typing_extensions import Self
 
 from fxquant.errors import NotCalibratedError, QuantizerError
 from fxquant.quantization.base.encoding import EncodingBase
-from fxquant.quantization.blocks import is_expandable
 from fxquant.quantization.encoding_analyzer import EncodingAnalyzer
 from fxquant.quantization.tensor import DequantizedTensor, QuantizedTensorBase, version_of
 
@@ -27,11 +25,13 @@ class QuantizerBase(ABC, nn.Module):
         returns_encoding: Whether outputs are tensors that carry their encoding. Prepared graphs do without:
             a tensor subclass costs some 10 us at each op it goes through.
         takes_integers: Whether integer tensors are codes to it; otherwise they are returned as they are.
+        reads_codes: Whether it makes real values of a constant's stored codes, for good.
     """
 
     encoding_analyzer: EncodingAnalyzer | None = None
     returns_encoding: bool = True
     takes_integers: bool = False
+    reads_codes: bool = False
 
     def __init__(self) -> None:
         super().__init__()
@@ -134,6 +134,10 @@ class QuantizerBase(ABC, nn.Module):
     def is_initialized(self) -> bool:
         """Whether every number of the range was set since construction, in whatever way."""
         return torch.compiler.is_compiling() or not self._unset()
+
+    def has_range(self) -> bool:
+        """Whether its range was found, given or fixed: also where there is a scale without one."""
+        return not self._unset()
 
     def allow_overwrite(self, mode: bool | None = None, **by_name: bool) -> None:
         """Say whether calibration may change the range, or only some of its numbers: ``min=False``.
@@ -271,30 +275,3 @@ def plain_tensor(tensor: torch.Tensor) -> torch.Tensor:
     if type(tensor) is torch.Tensor or torch.compiler.is_compiling():
         return tensor
     return tensor.as_subclass(torch.Tensor)
-
-
-def check_analyzer_shape(analyzer: EncodingAnalyzer, shape: tuple[int, ...]) -> None:
-    """Check that an analyzer's ranges fit a quantizer.
-
-    Raises:
-        QuantizerError: If they cannot be expanded to its shape.
-    """
-    if not is_expandable(analyzer.shape, shape):
-        raise QuantizerError(
-            f"Encoding analyzer of shape {analyzer.shape} is incompatible with quantizer of shape {shape}."
-        )
-
-
-def warn_of_extremes(observed: tuple[torch.Tensor, torch.Tensor] | None) -> None:
-    """Warn where values were seen that are not finite, or within 5 % of the largest float of their type."""
-    if observed is None:
-        return
-    bounds = torch.stack(observed).abs()
-    extreme = 0.95 * torch.finfo(bounds.dtype).max
-    if bounds.max().item() < extreme:  # which NaN is not
-        return
-    skew = "values detected within input! This may skew the associated encodings"
-    if not bool(bounds.isfinite().all()):
-        warnings.warn(f"Infinite or NaN {skew}", stacklevel=4)
-    if bool((bounds.isfinite() & (bounds >= extreme)).any()):
-        warnings.warn(f"Extreme {skew}", stacklevel=4)

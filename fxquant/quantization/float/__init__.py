@@ -2,6 +2,14 @@
 
 from fxquant.quantization.float.encoding import FloatEncoding
 from fxquant.quantization.float.float_type import FloatType
+from fxquant.quantization.float.frozen import FrozenFloatDequantize, FrozenFloatQuantizeDequantize
 from fxquant.quantization.float.quantizer import FloatQuantizeDequantize, QuantizeDequantize
 
-__all__ = ["FloatEncoding", "FloatQuantizeDequantize", "FloatType", "QuantizeDequantize"]
+__all__ = [
+    "FloatEncoding",
+    "FloatQuantizeDequantize",
+    "FloatType",
+    "FrozenFloatDequantize",
+    "FrozenFloatQuantizeDequantize",
+    "QuantizeDequantize",
+]

@@ -8,7 +8,7 @@ from typing_extensions import Self
 
 from fxquant.errors import QuantizerError
 from fxquant.quantization.base import QuantizerBase
-from fxquant.quantization.base.quantizer import check_analyzer_shape, warn_of_extremes
+from fxquant.quantization.base.range_checks import check_analyzer_shape, warn_of_extremes
 from fxquant.quantization.encoding_analyzer import EncodingAnalyzer, MinMaxEncodingAnalyzer
 from fxquant.quantization.float.encoding import FloatEncoding
 from fxquant.quantization.float.float_type import FLOAT16, FloatType
