@@ -33,7 +33,7 @@ def test_linear_weight_of_a_matmul_is_stored_transposed(tmp_path):
     graph = exported(Tokens(), torch.rand(2, 5, 24), tmp_path, "tensorrt")
     made_by = {output: node for node in graph.node for output in node.output}
     stored = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
-    (matmul,) = [node for node in graph.node if node.op_type == "MatMul"]
+    (matmul,) = [node for node in graph.node if node.op_type in ("MatMul", "Gemm")]
     dequantize = made_by[matmul.input[1]]
     assert dequantize.op_type == "DequantizeLinear"
     assert stored[dequantize.input[0]].shape == (24, 16)
