@@ -52,9 +52,9 @@ class EncodingBase(ABC):
     def quantize(self, input: torch.Tensor) -> torch.Tensor:
         """Return the codes of a real tensor, in its float type."""
 
-    @abstractmethod
     def to_codes(self, input: torch.Tensor) -> torch.Tensor:
         """Return the codes of a real tensor, in the type that holds them."""
+        return self.quantize(input).to(self.dtype)
 
     @abstractmethod
     def dequantize(self, input: torch.Tensor) -> torch.Tensor:

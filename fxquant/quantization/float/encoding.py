@@ -86,10 +86,6 @@ class FloatEncoding(TypeFieldsMixin, EncodingBase):
         """Return the numbers of the type that stand for a real tensor, in its float type; differentiable."""
         return functional.quantize(input, self.scale, self.float_type, self.block_size)
 
-    def to_codes(self, input: torch.Tensor) -> torch.Tensor:
-        """Return the numbers of the type that stand for a real tensor, in ``dtype``."""
-        return self.quantize(input).to(self.dtype)
-
     def dequantize(self, input: torch.Tensor) -> torch.Tensor:
         """Return the real values of numbers of the type: in their float type, or that of scale for 8 bits."""
         return functional.dequantize(input, self.scale, self.block_size)
