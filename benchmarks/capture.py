@@ -1,7 +1,6 @@
 """Capture by recording: its time in forwards, its peak memory against a forward's."""
 
 import argparse
-import resource
 import subprocess
 import sys
 from collections.abc import Callable
@@ -9,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from benchmarks.timing import Row, ratios
+from benchmarks.timing import Row, peak_memory, ratios
 from fxquant.graph import Example
 from fxquant.graph.capture import capture
 from tests.zoo import architectures
@@ -69,7 +68,7 @@ def _run_one(name: str, what: str) -> None:
             capture(model, example)
         else:
             model(*example.args, **example.kwargs)
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    print(peak_memory())
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -18,7 +17,7 @@ from torch import nn
 
 import fxquant
 from benchmarks.capture import build
-from benchmarks.timing import Row
+from benchmarks.timing import Row, peak_memory
 from fxquant.graph import Example
 
 MODELS = ("resnet18", "mobilenetv2_100", "vit_tiny_patch16_224", "text encoder")
@@ -117,7 +116,7 @@ def _run_one(name: str, what: str) -> None:
         else:
             model(*example.args, **example.kwargs)
             _export_float(model, example, Path(folder) / "float.onnx", is_dynamic=True)
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    print(peak_memory())
 
 
 if __name__ == "__main__":

@@ -1,8 +1,10 @@
 """Ratios of process time in the same rounds, and their table."""
 
+import resource
 import statistics
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 ROUNDS = 9
 
@@ -26,6 +28,14 @@ def table_of(rows: list[Row]) -> str:
     columns = list(rows[0])
     lines = [columns, ["---"] * len(columns), *([row[column] for column in columns] for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def peak_memory() -> int:
+    """Return the peak memory of this process in KiB; Linux keeps that of its parent in getrusage's figure."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM"):
+            return int(line.split()[1])
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def _seconds(step: Callable[[], object]) -> float:
