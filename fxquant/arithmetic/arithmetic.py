@@ -3,8 +3,7 @@
 from dataclasses import dataclass, field
 
 from fxquant.arithmetic.call import Formula
-from fxquant.errors import OptionError
-from fxquant.ops import op_named
+from fxquant.ops.rules import by_op
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,13 +47,7 @@ class Arithmetic:
     _by_op: dict[str, KernelRule] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        by_op: dict[str, KernelRule] = {}
-        for rule in self.rules:
-            for name in rule.ops:
-                if op_named(name).name in by_op:
-                    raise OptionError(f"Arithmetic '{self.name}' has two rules for op '{name}'.")
-                by_op[name] = rule
-        object.__setattr__(self, "_by_op", by_op)
+        object.__setattr__(self, "_by_op", by_op(self.rules, f"Arithmetic '{self.name}'"))
 
     def rule(self, op: str) -> KernelRule | None:
         """Return the rule for an op; None where the table is silent, and the op is simulated in float."""

@@ -13,15 +13,10 @@ def fuse_global_pools(model: ir.Model) -> None:
             continue
         rank = len(source.shape)
         reduced = {int(axis) % rank for axis in axes.const_value.numpy()}
-        keeps = "keepdims" not in node.attributes or node.attributes["keepdims"].as_int() == 1
+        keeps = node.attributes.get_int("keepdims", 1) == 1
         if rank < 3 or reduced != set(range(2, rank)) or not keeps:
             continue
-        pool = ir.node("GlobalAveragePool", [source], name=node.name)
-        pool.outputs[0].shape, pool.outputs[0].type = node.outputs[0].shape, node.outputs[0].type
-        pool.outputs[0].name = node.outputs[0].name
-        model.graph.insert_after(node, pool)
-        ir.convenience.replace_all_uses_with(node.outputs[0], pool.outputs[0], replace_graph_outputs=True)
-        model.graph.remove(node, safe=True)
+        replace_node(model.graph, node, [ir.node("GlobalAveragePool", [source], name=node.name)])
 
 
 def write_trivial_softmax(model: ir.Model) -> None:
@@ -33,17 +28,13 @@ def write_trivial_softmax(model: ir.Model) -> None:
         source = node.inputs[0] if node.op_type == "Softmax" else None
         if source is None or source.shape is None:
             continue
-        axis = node.attributes["axis"].as_int() if "axis" in node.attributes else -1
-        if source.shape[axis] != 1:
+        if source.shape[node.attributes.get_int("axis", -1)] != 1:
             continue
         zero = ir.node("Sub", [source, source], name=f"{node.name}/Sub")
         one = ir.node("Exp", [zero.outputs[0]], name=f"{node.name}/Exp")
-        zero.outputs[0].name, one.outputs[0].name = f"{node.outputs[0].name}_zero", node.outputs[0].name
-        for made in (zero, one):
-            made.outputs[0].shape, made.outputs[0].type = node.outputs[0].shape, node.outputs[0].type
-        model.graph.insert_after(node, [zero, one])
-        ir.convenience.replace_all_uses_with(node.outputs[0], one.outputs[0], replace_graph_outputs=True)
-        model.graph.remove(node, safe=True)
+        zero.outputs[0].name = f"{node.outputs[0].name}_zero"
+        zero.outputs[0].shape, zero.outputs[0].type = node.outputs[0].shape, node.outputs[0].type
+        replace_node(model.graph, node, [zero, one])
 
 
 def reshape_whole_gathers(model: ir.Model) -> None:
@@ -59,7 +50,7 @@ def reshape_whole_gathers(model: ir.Model) -> None:
             continue
         sizes = [size for size in source.shape if isinstance(size, int)]
         picked = index.const_value.numpy()
-        has_batch = "batch_dims" in node.attributes and node.attributes["batch_dims"].as_int() != 0
+        has_batch = node.attributes.get_int("batch_dims", 0) != 0
         if has_batch or len(sizes) != len(source.shape) or picked.shape[-1] != len(sizes):
             continue
         numbers = np.ravel_multi_index(tuple(np.moveaxis(picked, -1, 0)), sizes, mode="wrap")
@@ -67,12 +58,14 @@ def reshape_whole_gathers(model: ir.Model) -> None:
             continue
         shape = ir.Value(name=f"{node.outputs[0].name}_shape", const_value=ir.tensor(list(numbers.shape)))
         model.graph.register_initializer(shape)
-        view = ir.node("Reshape", [source, shape], name=node.name)
-        view.outputs[0].shape, view.outputs[0].type = node.outputs[0].shape, node.outputs[0].type
-        view.outputs[0].name = node.outputs[0].name
-        model.graph.insert_after(node, view)
-        ir.convenience.replace_all_uses_with(node.outputs[0], view.outputs[0], replace_graph_outputs=True)
-        model.graph.remove(node, safe=True)
+        replace_node(model.graph, node, [ir.node("Reshape", [source, shape], name=node.name)])
+
+
+def replace_node(graph: ir.Graph, node: ir.Node, made: list[ir.Node]) -> None:
+    """Put nodes in the place of one; what the last gives takes over its name, type, shape and readers."""
+    ir.convenience.replace_nodes_and_values(
+        graph, node, [node], made, [node.outputs[0]], [made[-1].outputs[0]]
+    )
 
 
 def remove_unused_constants(model: ir.Model) -> None:

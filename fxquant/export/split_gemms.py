@@ -15,6 +15,7 @@ from collections.abc import Sequence
 
 import onnx_ir as ir
 
+from fxquant.export.graph_edits import replace_node
 from fxquant.export.operators import DOMAIN, SITE
 from fxquant.export.sites import Site
 
@@ -41,19 +42,15 @@ def _has_blocks(gemm: ir.Node, sites: Sequence[Site]) -> bool:
 
 def _is_plain(gemm: ir.Node) -> bool:
     """Whether it is x times the weight, transposed or not, plus the bias."""
-    factors = [gemm.attributes[name].as_float() for name in ("alpha", "beta") if name in gemm.attributes]
-    return all(factor == 1.0 for factor in factors) and not _flag(gemm, "transA")
-
-
-def _flag(gemm: ir.Node, name: str) -> bool:
-    return name in gemm.attributes and gemm.attributes[name].as_int() == 1
+    factors = [gemm.attributes.get_float(name, 1.0) for name in ("alpha", "beta")]
+    return all(factor == 1.0 for factor in factors) and gemm.attributes.get_int("transA", 0) == 0
 
 
 def _split(graph: ir.Graph, gemm: ir.Node) -> None:
     source, weight, *rest = gemm.inputs
     output, bias = gemm.outputs[0], rest[0] if rest else None
     made: list[ir.Node] = []
-    if _flag(gemm, "transB"):
+    if gemm.attributes.get_int("transB", 0) == 1:
         made.append(ir.node("Transpose", [weight], attributes={"perm": [1, 0]}))
         weight = made[-1].outputs[0]
     made.append(ir.node("MatMul", [source, weight], name=str(gemm.name).replace("Gemm", "MatMul")))
@@ -61,8 +58,4 @@ def _split(graph: ir.Graph, gemm: ir.Node) -> None:
         product = made[-1].outputs[0]
         product.name, product.shape, product.type = f"{output.name}_product", output.shape, output.type
         made.append(ir.node("Add", [product, bias]))
-    last = made[-1].outputs[0]
-    last.shape, last.type, last.name = output.shape, output.type, output.name
-    graph.insert_before(gemm, made)
-    ir.convenience.replace_all_uses_with(output, last, replace_graph_outputs=True)
-    graph.remove(gemm, safe=True)
+    replace_node(graph, gemm, made)

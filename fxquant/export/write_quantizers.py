@@ -73,9 +73,9 @@ class _Writer:
 
     def write_stored(self, node: ir.Node) -> None:
         """Write a constant's codes, and what makes real values of them."""
-        if self._gathers_codes:
-            self._write_lookups(node)
         stored, name = Stored.of(self._site(node), _codes(node)), self._names[node]
+        if self._gathers_codes:
+            self._write_lookups(node, stored, name)
         readings = self._readings(node)
         written: list[ir.Value] = []
         for index, (output, order) in enumerate(readings):
@@ -118,13 +118,12 @@ class _Writer:
         assert source is not None
         self._replace(node, source)
 
-    def _write_lookups(self, node: ir.Node) -> None:
+    def _write_lookups(self, node: ir.Node, stored: Stored, name: str) -> None:
         """Let lookups of rows pick codes, and their scales: the table stays in integers."""
-        stored, name = Stored.of(self._site(node), _codes(node)), self._names[node]
         lookups = [
             (reader, reader.inputs[1])
             for reader, index in node.outputs[0].uses()
-            if reader.op_type == "Gather" and index == 0 and _axis(reader) == 0
+            if reader.op_type == "Gather" and index == 0 and reader.attributes.get_int("axis", 0) == 0
         ]
         is_by_row = stored.axis == 0 and not stored.block_size and not np.any(stored.zero_point)
         for reader, rows in lookups if is_by_row else []:
@@ -219,9 +218,7 @@ class _Writer:
     def _replace(self, node: ir.Node, value: ir.Value) -> None:
         """Let whatever reads a node's output read another value; an output of the graph keeps its name."""
         output = node.outputs[0]
-        if output.is_graph_output() and (
-            value.is_initializer() or value.is_graph_input() or value.producer() is None
-        ):
+        if output.is_graph_output() and value.producer() is None:  # an input, or a constant
             value = self._insert(node, "Identity", [value], f"{value.name}_output")
         ir.convenience.replace_all_uses_with(output, value, replace_graph_outputs=True)
         self._remove(node)
@@ -229,10 +226,6 @@ class _Writer:
     def _remove(self, node: ir.Node) -> None:
         if node.graph is not None:
             self._graph.remove(node, safe=True)
-
-
-def _axis(gather: ir.Node) -> int:
-    return gather.attributes["axis"].as_int() if "axis" in gather.attributes else 0
 
 
 def _codes(node: ir.Node) -> np.ndarray:

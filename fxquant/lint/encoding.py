@@ -125,7 +125,7 @@ def _dtype(node: ir.Node) -> ir.DataType | None:
             return _dtype(producer)
         return known
     if zero_point is None:
-        written = node.attributes["output_dtype"].as_int() if "output_dtype" in node.attributes else 0
+        written = node.attributes.get_int("output_dtype", 0)
         return ir.DataType(written) if written else ir.DataType.UINT8
     return None
 

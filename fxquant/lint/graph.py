@@ -153,7 +153,7 @@ def rank(value: ir.Value | None) -> int | None:
 
 def int_attribute(node: ir.Node, name: str, default: int) -> int:
     """Return an attribute that is an integer."""
-    return node.attributes[name].as_int() if name in node.attributes else default
+    return node.attributes.get_int(name, default)
 
 
 def ints_attribute(node: ir.Node, name: str) -> list[int] | None:
@@ -163,7 +163,7 @@ def ints_attribute(node: ir.Node, name: str) -> list[int] | None:
 
 def text_attribute(node: ir.Node, name: str, default: str) -> str:
     """Return an attribute that is a text."""
-    return node.attributes[name].as_string() if name in node.attributes else default
+    return node.attributes.get_string(name, default)
 
 
 def stored_weight(graph: Graph, node: ir.Node | None) -> ir.Value | None:

@@ -89,15 +89,14 @@ def parse(text: str) -> Pipeline:
 
 def prepare_pipeline(target: Target) -> Pipeline:
     """Return the passes that prepare a captured graph for a target."""
-    placing = [_for_target(name, target) for name in ("assign-specs", *target.passes)]
-    rewriting = [_for_target(name, target) for name in target.rewrites]
+    placing = ["assign-specs", *target.passes]
     common = ["share-encodings", "insert-quantizers", "swap-modules"]
     simplifying = ["canonicalize-writes", "canonicalize", "remove-noop", "remove-half-casts"]
     products = ["decompose-einsum", "decompose-grouped-products", "decompose-addmm"]
     decomposing = [*products, "decompose-attention"]
     folding = ["swap-layers", "fold-batch-norm"]
-    layers = [_for_target(name, target) for name in target.layer_rewrites]
-    return parse(",".join([*simplifying, *decomposing, *rewriting, *folding, *layers, *placing, *common]))
+    rewriting = [*decomposing, *target.rewrites, *folding, *target.layer_rewrites]
+    return parse(",".join([*simplifying, *rewriting, *placing, *common])).for_target(target.name)
 
 
 def convert_pipeline(target: Target, arithmetic: str = FLOAT.name) -> Pipeline:
@@ -111,15 +110,6 @@ def convert_pipeline(target: Target, arithmetic: str = FLOAT.name) -> Pipeline:
     swapping = [f"swap-arithmetic{{arithmetic={arithmetic}}}"] if has_rules else []
     return parse(",".join(["widen-weights", *bias, "freeze-encodings", *swapping]))
 
-
-def _for_target(name: str, target: Target) -> str:
-    return f"{name}{{target={target.name}}}" if name in _TARGETED else name
-
-
-_TARGETED = (
-    *("insert-constants", "decompose-biases", "assign-specs", "assign-small-layers", "assign-outputs"),
-    "legalize-outputs",
-)
 
 __all__ = [
     "CATALOGUE",

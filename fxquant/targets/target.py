@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
 
-from fxquant.errors import OptionError, unknown_option
-from fxquant.ops import op_named
+from fxquant.errors import unknown_option
+from fxquant.ops.rules import by_op
 from fxquant.quantization import QuantizationSpec
 from fxquant.targets.layer_sizes import SizeLimit
 
@@ -145,13 +145,7 @@ class Target:
     _by_op: dict[str, Rule] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        by_op: dict[str, Rule] = {}
-        for rule in self.rules:
-            for name in rule.ops:
-                if op_named(name).name in by_op:
-                    raise OptionError(f"Target '{self.name}' has two rules for op '{name}'.")
-                by_op[name] = rule
-        object.__setattr__(self, "_by_op", by_op)
+        object.__setattr__(self, "_by_op", by_op(self.rules, f"Target '{self.name}'"))
 
     def with_scheme(self, name: str) -> "Target":
         """Return the target with the types of one of its schemes.

@@ -4,7 +4,9 @@ What is done is kept in .zoo, so that a run that was stopped goes on; --anew for
 """
 
 import argparse
+import contextlib
 import dataclasses
+import inspect
 import json
 import os
 import re
@@ -191,21 +193,14 @@ def _kept(name: str) -> Path:
     return KEPT / f"parity.{name.replace('/', '.')}.json"
 
 
-class _quantized:
-    """The simulations of a model for a target, by arithmetic, and its files, while a folder exists."""
-
-    def __init__(self, model: nn.Module, calls: list[Any], target: str) -> None:
-        self._model, self._calls, self._target = model, calls, target
-
-    def __enter__(self) -> tuple[dict[str, Any], Any]:
-        self._folder = tempfile.TemporaryDirectory()
-        prepared = fxquant.prepare(self._model, self._calls[0], target=self._target)
-        fxquant.calibrate(prepared, self._calls)
-        simulations = {name: fxquant.convert(prepared, name) for name in ("float", "integer", "htp")}
-        return simulations, fxquant.export(simulations["float"], self._folder.name)
-
-    def __exit__(self, *_: object) -> None:
-        self._folder.cleanup()
+@contextlib.contextmanager
+def _quantized(model: nn.Module, calls: list[Any], target: str) -> Iterator[tuple[dict[str, Any], Any]]:
+    """Give the simulations of a model for a target, by arithmetic, and its files, while a folder exists."""
+    prepared = fxquant.prepare(model, calls[0], target=target)
+    fxquant.calibrate(prepared, calls)
+    simulations = {name: fxquant.convert(prepared, name) for name in ("float", "integer", "htp")}
+    with tempfile.TemporaryDirectory() as folder:
+        yield simulations, fxquant.export(simulations["float"], folder)
 
 
 def _verified(simulation: Any, files: Any, calls: list[Any], runtime: str) -> dict[str, Any]:
@@ -270,8 +265,6 @@ def _cell(found: dict[str, Any], key: str) -> str:
 
 
 def _parameters(model: nn.Module) -> list[str]:
-    import inspect
-
     return list(inspect.signature(model.forward).parameters)
 
 

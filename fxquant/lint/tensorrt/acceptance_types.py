@@ -121,7 +121,7 @@ def _mixed_types(graph: Graph) -> Iterator[Match]:
     for node in graph.of("QuantizeLinear", "DequantizeLinear"):
         scale = node.inputs[1].dtype if node.inputs[1] is not None else None
         data = node.inputs[0].dtype if node.inputs[0] is not None else None
-        written = node.attributes["output_dtype"].as_int() if "output_dtype" in node.attributes else 0
+        written = node.attributes.get_int("output_dtype", 0)
         output = ir.DataType(written) if written else None
         if is_quantize(node) and scale is not None and data is not None and data != scale:
             yield Match(node=node, message=f"the scale is {scale.name}, its input {data.name}.")
@@ -129,7 +129,7 @@ def _mixed_types(graph: Graph) -> Iterator[Match]:
             yield Match(node=node, message=f"output_dtype is {output.name}, no float type.")
         if is_quantize(node) and output is not None and output != graph.encoding(node).dtype:
             yield Match(node=node, message="output_dtype and the zero point's type differ.")
-        if node.attributes["precision"].as_int() if "precision" in node.attributes else 0:
+        if node.attributes.get_int("precision", 0):
             message = "TensorRT ignores the attribute precision."
             yield Match(node=node, message=message, severity=Severity.INFO)
 
