@@ -21,7 +21,7 @@ _CHUNK = 2**18  # elements turned into bin numbers at a time: they stay in the c
 
 @dataclass(frozen=True, kw_only=True)
 class Counted:
-    """Counts of finite values in bins of width 2^exponent, of which the first begins at first * 2^exponent."""
+    """Counts of finite values in bins 2^exponent wide, of which the first begins at first * 2^exponent."""
 
     low: float
     high: float
@@ -117,7 +117,7 @@ def _count(flat: torch.Tensor, exponent: int, first: int, num_bins: int) -> torc
     """Return counts, int64 [num_bins], of float values [n] in bins that hold them all."""
     scale = 2.0**-exponent
     counts = torch.zeros(num_bins, dtype=torch.int64)
-    for piece in flat.split(_CHUNK):
+    for piece in torch.split(flat, _CHUNK):
         if exponent > 0:  # or a tiny negative value would become -0 and leave its bin
             piece = piece.floor()
         numbers = piece.float().mul(scale)
@@ -140,5 +140,5 @@ def _moved(counted: Counted, exponent: int, first: int) -> torch.Tensor:
 
 def _flat(tensor: torch.Tensor) -> torch.Tensor:
     """Return the elements as one row, in whatever order takes no copy."""
-    order = sorted(range(tensor.dim()), key=lambda axis: -tensor.stride(axis))
+    order = sorted(range(tensor.dim()), key=tensor.stride, reverse=True)
     return tensor.permute(order).reshape(-1)

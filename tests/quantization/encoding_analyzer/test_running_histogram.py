@@ -30,7 +30,9 @@ def _state(histograms: ExactHistograms) -> list[list[object]]:
 @given(parts=st.lists(VALUES, min_size=1, max_size=4))
 def test_counts_are_those_of_exact_histograms(parts: list[list[float]]) -> None:
     found = _running([torch.tensor(part) for part in parts])
-    assert _state(found) == _state(count_exactly(torch.tensor([[x for part in parts for x in part]]), NUM_BINS))
+    assert _state(found) == _state(
+        count_exactly(torch.tensor([[x for part in parts for x in part]]), NUM_BINS)
+    )
 
 
 @LAW
@@ -78,7 +80,9 @@ def test_any_type_counts_as_its_float32(dtype: torch.dtype) -> None:
 )
 def test_any_layout_counts_as_its_copy(view) -> None:
     values = view(torch.randn(2, 8, 6, 6))
-    assert _state(_running([values])) == _state(_running([values.clone(memory_format=torch.contiguous_format)]))
+    assert _state(_running([values])) == _state(
+        _running([values.clone(memory_format=torch.contiguous_format)])
+    )
 
 
 def test_pieces_count_as_the_whole() -> None:
