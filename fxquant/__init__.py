@@ -12,11 +12,13 @@ from fxquant.api import (
     report,
     verify,
 )
+from fxquant.calibration import Batches
 from fxquant.lint import LintReport
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Batches",
     "LintReport",
     "QuantizationResult",
     "__version__",

@@ -1,16 +1,14 @@
 """calibrate_graph: find the range of every quantizer of a prepared model from data."""
 
 import logging
-from collections.abc import Collection, Iterator, Sized
+from collections.abc import Collection
 from dataclasses import replace
 from typing import Any
 
 import torch
-from rich.console import Console
-from rich.progress import track
 from torch import fx
 
-from fxquant.calibration.batches import Signature, calls_of
+from fxquant.calibration.batches import as_batches, calls_of, no_batch
 from fxquant.calibration.interpreter import (
     CalibrationInterpreter,
     NonFiniteFinder,
@@ -18,6 +16,8 @@ from fxquant.calibration.interpreter import (
     weight_sites,
 )
 from fxquant.calibration.masks import bound_masks
+from fxquant.calibration.progress import with_progress
+from fxquant.calibration.signature import Signature
 from fxquant.errors import BatchError, NonFiniteError, first_line
 from fxquant.graph import Example, Site, Stage, get_record, graphs_of, set_record
 from fxquant.graph.annotations import TENSOR, layer_of
@@ -78,16 +78,14 @@ def _observe(gm: fx.GraphModule, sites: _Sites, batches: object) -> Example:
     """Run every batch; return the first one."""
     interpreter, signature = CalibrationInterpreter(gm, {quantizer for _, quantizer in sites}), Signature(gm)
     first: Example | None = None
+    batches = as_batches(batches)
     with torch.no_grad():
-        for index, example in enumerate(_with_progress(calls_of(batches, signature), batches)):
+        for index, example in enumerate(with_progress(calls_of(batches, signature), batches)):
             _run(interpreter, signature, example, index)
             _check_batch(gm, sites, signature.bind(example), index)
             first = first or example
     if first is None:
-        raise BatchError(
-            "The data holds no batch.",
-            remedy="Pass a list or DataLoader; a generator that was used up before gives nothing again.",
-        )
+        raise no_batch()
     _remove_quantizers(gm, interpreter.integer_sites)
     masked = _without_range(gm, sites, interpreter.masked_sites)
     for node in masked:
@@ -214,11 +212,3 @@ def _check_finite(quantizer: Trainable, layer: str, what: str, remedy: str) -> N
     observed = _analyzer(quantizer).observed_range
     if observed is not None and not bool(torch.stack(observed).isfinite().all()):
         raise NonFiniteError(f"NaN or Inf in {what}.", layer=layer or None, remedy=remedy)
-
-
-def _with_progress(calls: Iterator[Example], batches: object) -> Iterator[Example]:
-    """Show a progress bar where there is a terminal."""
-    total = len(batches) if isinstance(batches, Sized) else None
-    console = Console(stderr=True)
-    has_bar = console.is_terminal
-    yield from track(calls, "Calibrating", total=total, console=console, transient=True, disable=not has_bar)
