@@ -7,7 +7,7 @@ from typing import Any
 from torch.nn.utils.rnn import PackedSequence
 
 from fxquant.calibration.labels import Positions, named_values, without_labels
-from fxquant.calibration.placement import placement_of
+from fxquant.calibration.placement import holds_numbers, placement_of
 from fxquant.errors import BatchError
 from fxquant.graph import Example
 
@@ -52,6 +52,8 @@ def example_call(model: object, example_inputs: object) -> Example:
 def batch_call(model: object, batch: object, has_label: bool | None = None) -> Example:
     """Return the call of a float model that a batch of its data stands for: example inputs, less the label.
 
+    Lists of numbers become tensors too.
+
     Args:
         model: The float model.
         batch: The batch.
@@ -65,12 +67,19 @@ def batch_call(model: object, batch: object, has_label: bool | None = None) -> E
         return example_call(model, batch)
     parameters = list(inspect.signature(forward).parameters.values())
     named = named_values(batch, {parameter.name for parameter in parameters})
+    placement = placement_of(model)
+
+    def given(value: Any) -> Any:
+        return placement.number(value) if holds_numbers(value) else value
+
     if named is not None:
         needed = {p.name for p in parameters if p.default is p.empty}
-        return example_call(model, without_labels(named, needed))
-    if isinstance(batch, tuple | list) and not isinstance(batch, PackedSequence):
-        batch = _positions(parameters).without_label(tuple(batch), has_label)
-    return example_call(model, batch)
+        kept = without_labels(named, needed)
+        return example_call(model, {name: given(value) for name, value in kept.items()})
+    if isinstance(batch, PackedSequence) or not isinstance(batch, tuple | list) or holds_numbers(batch):
+        return example_call(model, given(batch))
+    values = _positions(parameters).without_label(tuple(batch), has_label)
+    return example_call(model, tuple(map(given, values)))
 
 
 def _positions(parameters: list[inspect.Parameter]) -> Positions:

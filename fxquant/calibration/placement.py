@@ -83,6 +83,14 @@ class Placement:
         return tensor.to(self.floating) if tensor.is_floating_point() else tensor
 
 
+def holds_numbers(value: object) -> bool:
+    """Whether something is nested lists that end in numbers; only the first of each is looked at."""
+    first = value
+    while isinstance(first, list) and first:
+        first = first[0]
+    return isinstance(value, list) and isinstance(first, bool | int | float)
+
+
 def placement_of(model: object) -> Placement:
     """Return where a model takes its inputs."""
     parameters = list(model.parameters()) if isinstance(model, nn.Module) else []

@@ -11,7 +11,7 @@ from torch import fx
 from torch.nn.utils.rnn import PackedSequence
 
 from fxquant.calibration.labels import Positions, named_values, without_labels
-from fxquant.calibration.placement import placement_of
+from fxquant.calibration.placement import holds_numbers, placement_of
 from fxquant.errors import BatchError
 from fxquant.graph import Example
 from fxquant.graph.annotations import result_of
@@ -67,7 +67,7 @@ class Signature:
             return self._checked(Example(kwargs=without_labels(named, self._needed)))
         if self._is_only_input(batch) or isinstance(batch, torch.Tensor | np.ndarray | PackedSequence):
             return self._checked(Example(args=(batch,)))
-        if isinstance(batch, list) and _holds_numbers(batch):
+        if holds_numbers(batch):
             return self._checked(Example(args=(batch,)))
         if isinstance(batch, tuple | list):
             return self._checked(Example(args=self._positions.without_label(tuple(batch), has_label)))
@@ -111,18 +111,10 @@ class Signature:
         """Return a value as the input takes it; without an example, capture knows no tensors."""
         is_number = isinstance(value, int | float) and name in self._types
         may_be_tensor = not self._types or name in self._types
-        if is_number or (may_be_tensor and isinstance(value, list) and _holds_numbers(value)):
+        if is_number or (may_be_tensor and holds_numbers(value)):
             is_floating = name in self._types and self._types[name].is_floating_point
             return self._placement.number(value, is_floating)
         return self._placement.placed(value)
-
-
-def _holds_numbers(value: list[Any]) -> bool:
-    """Whether nested lists end in numbers; only the first of each is looked at."""
-    first: Any = value
-    while isinstance(first, list) and first:
-        first = first[0]
-    return isinstance(first, bool | int | float)
 
 
 def _kind(value: object) -> str:

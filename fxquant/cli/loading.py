@@ -9,7 +9,7 @@ from torch import fx, nn
 
 from fxquant.calibration.arrays import in_rows, read_npz
 from fxquant.errors import ModelTypeError
-from fxquant.runtimes import input_sizes
+from fxquant.runtimes import Arrays, input_sizes
 
 
 def load_model(path: str) -> nn.Module:
@@ -58,7 +58,7 @@ def rows_of(file: Path) -> int:
     return next((sizes[0] for sizes in input_sizes(file).values() if sizes and sizes[0]), 32)
 
 
-def load_batches(path: Path, size: int) -> list[dict[str, torch.Tensor]]:
+def load_batches(path: Path, size: int) -> list[Arrays]:
     """Return the arrays of an .npz file as batches.
 
     Args:
@@ -68,6 +68,5 @@ def load_batches(path: Path, size: int) -> list[dict[str, torch.Tensor]]:
     Raises:
         BatchError: If it holds none, or arrays of different numbers of rows.
     """
-    tensors = {name: torch.from_numpy(array) for name, array in read_npz(path).items()}
-    batches: Any = in_rows(tensors, size).run(0, None, 1)
+    batches: Any = in_rows(read_npz(path), size).run(0, None, 1)
     return list(batches)

@@ -27,6 +27,15 @@ def test_packed_sequence_is_one_argument():
     assert batch_call(nn.GRU(2, 2), packed).args == (packed,)
 
 
+LISTS = [[1.0, 1.0, 1.0]] * 2
+
+
+@pytest.mark.parametrize("batch", [LISTS, (LISTS,), {"input": LISTS}], ids=["list", "tuple", "dict"])
+def test_batch_may_hold_lists_of_numbers(batch):
+    (tensor,) = batch_call(nn.Linear(3, 2), batch).tensors()
+    assert torch.equal(tensor, torch.ones(2, 3))
+
+
 def test_example_inputs_that_do_not_fit_name_the_parameters():
     with pytest.raises(BatchError, match=r"forward\(input\)"):
         example_call(nn.Linear(3, 2), (ROWS, ROWS))

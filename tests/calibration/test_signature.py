@@ -111,6 +111,15 @@ def test_batch_with_names_gives_inputs_by_name(model, batch, names):
     assert sorted(call(model, batch).kwargs) == names
 
 
+@pytest.mark.slow
+def test_output_of_a_tokenizer_gives_inputs_by_name():
+    tokenization = pytest.importorskip("transformers.tokenization_utils_base")
+    encoding = tokenization.BatchEncoding({"image": [[1, 2], [3, 4]], "labels": [0, 1]})
+    kwargs = call(One(), encoding).kwargs
+    assert list(kwargs) == ["image"]
+    assert torch.equal(kwargs["image"], torch.tensor([[1, 2], [3, 4]]))
+
+
 def test_named_tuple_of_other_names_gives_inputs_by_position():
     assert call(One(), Other(IMAGE, LABEL)).args == (IMAGE,)
 
