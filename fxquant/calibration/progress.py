@@ -1,7 +1,7 @@
 """with_progress: a bar with rows per second and the time left, where there is a terminal."""
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 
 import torch.distributed as dist
 from rich.console import Console
@@ -20,17 +20,19 @@ from fxquant.calibration.batches import as_batches
 from fxquant.graph import Example
 from fxquant.graph.fresh import rows_of
 
-_SECONDS = 0.25  # between two drawings, which take a millisecond or two
+Calls = Generator[Example, None, None]
+
+_SECONDS = 0.25  # between two drawings, each of 0.6 ms
 
 
 def with_progress(
     calls: Iterable[Example],
     data: object,
-    *,
     progress: bool = True,
+    *,
     title: str = "Calibrating",
     console: Console | None = None,
-) -> Iterator[Example]:
+) -> Calls:
     """Yield calls and show how far they are.
 
     The bar is drawn on stderr between two calls, not by a thread, and gone at the end. There is none without
@@ -47,11 +49,15 @@ def with_progress(
     console = console or Console(stderr=True)
     is_first = not (dist.is_available() and dist.is_initialized()) or dist.get_rank() == 0
     if not (progress and console.is_terminal and is_first):
-        return iter(calls)
+        return _plain(calls)
     return _drawn(calls, as_batches(data).count(), title, console)
 
 
-def _drawn(calls: Iterable[Example], total: int | None, title: str, console: Console) -> Iterator[Example]:
+def _plain(calls: Iterable[Example]) -> Calls:
+    yield from calls
+
+
+def _drawn(calls: Iterable[Example], total: int | None, title: str, console: Console) -> Calls:
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
