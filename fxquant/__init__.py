@@ -2,7 +2,9 @@
 
 from fxquant.api import (
     QuantizationResult,
+    apply_statistics,
     calibrate,
+    collect_statistics,
     convert,
     export,
     lint,
@@ -12,7 +14,7 @@ from fxquant.api import (
     report,
     verify,
 )
-from fxquant.calibration import Batches
+from fxquant.calibration import Batches, Statistics, load_statistics, save_statistics
 from fxquant.lint import LintReport
 
 __version__ = "0.1.0"
@@ -21,14 +23,19 @@ __all__ = [
     "Batches",
     "LintReport",
     "QuantizationResult",
+    "Statistics",
     "__version__",
+    "apply_statistics",
     "calibrate",
+    "collect_statistics",
     "convert",
     "export",
     "lint",
     "load_encodings",
+    "load_statistics",
     "prepare",
     "quantize",
     "report",
+    "save_statistics",
     "verify",
 ]

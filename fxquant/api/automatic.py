@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import fx, nn
 
-from fxquant.api.model import calibrate, convert, prepare, report
+from fxquant.api.calibration import calibrate
+from fxquant.api.model import convert, prepare, report
 from fxquant.calibration import first_call
 from fxquant.errors import OptionError
 from fxquant.graph import (
