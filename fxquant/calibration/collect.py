@@ -10,11 +10,12 @@ from typing import Any
 import torch
 from torch import fx
 
-from fxquant.calibration.batches import Signature, calls_of
+from fxquant.calibration.batches import as_batches, calls_of, no_batch
 from fxquant.calibration.collector import Collector
 from fxquant.calibration.interpreter import CalibrationInterpreter, NonFiniteFinder
 from fxquant.calibration.observed_model import ObservedModel
 from fxquant.calibration.progress import with_progress
+from fxquant.calibration.signature import Signature
 from fxquant.calibration.sites import activation_sites
 from fxquant.calibration.statistics import Statistics, load_statistics, save_statistics
 from fxquant.calibration.tensor_statistics import Kind
@@ -61,7 +62,7 @@ def collect(
     _check_kinds(statistics, kinds)
     sites = [site for site in activation_sites(gm) if site.quantizer.is_overwrite_allowed()]
     collector = Collector(sites, statistics)
-    signature = Signature(gm)
+    signature, batches = Signature(gm), as_batches(batches)
     runner = _Runner(gm, collector, signature)
     with _saving(statistics, checkpoint) as save, runner:
         index = -1
@@ -72,10 +73,7 @@ def collect(
                 runner.run(example, index)
                 save()
     if index < 0:
-        raise BatchError(
-            "The data holds no batch.",
-            remedy="Pass a list or DataLoader; a generator that was used up before gives nothing again.",
-        )
+        raise no_batch()
     return statistics
 
 
