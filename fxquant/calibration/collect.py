@@ -64,9 +64,10 @@ def collect(
     collector = Collector(sites, statistics)
     signature, batches = Signature(gm), as_batches(batches)
     runner = _Runner(gm, collector, signature)
-    with _saving(statistics, checkpoint) as save, runner:
+    shown = with_progress(calls_of(batches, signature), batches, progress)
+    with _saving(statistics, checkpoint) as save, runner, contextlib.closing(shown) as calls:
         index = -1
-        for index, example in enumerate(with_progress(calls_of(batches, signature), batches, progress)):
+        for index, example in enumerate(calls):
             if index == 0:
                 remember(example)
             if index >= seen_before:
