@@ -13,6 +13,7 @@ from fxquant.api import (
     verify,
 )
 from fxquant.lint import LintReport
+from fxquant.storage import load_shards, parameters_on_meta
 
 __version__ = "0.1.0"
 
@@ -25,6 +26,8 @@ __all__ = [
     "export",
     "lint",
     "load_encodings",
+    "load_shards",
+    "parameters_on_meta",
     "prepare",
     "quantize",
     "report",
