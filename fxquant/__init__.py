@@ -12,6 +12,7 @@ from fxquant.api import (
     report,
     verify,
 )
+from fxquant.calibration import Offload
 from fxquant.lint import LintReport
 from fxquant.storage import load_shards, parameters_on_meta
 
@@ -19,6 +20,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "LintReport",
+    "Offload",
     "QuantizationResult",
     "__version__",
     "calibrate",

@@ -9,7 +9,13 @@ from pathlib import Path
 import torch
 from torch import fx, nn
 
-from fxquant.calibration import calibrate_graph, example_call, uncalibrated_layers
+from fxquant.calibration import (
+    Offload,
+    calibrate_blockwise,
+    calibrate_graph,
+    example_call,
+    uncalibrated_layers,
+)
 from fxquant.errors import ModelTypeError, NotCalibratedError, unknown_option
 from fxquant.export import load_into
 from fxquant.graph import (
@@ -85,7 +91,9 @@ def prepare(
     return gm
 
 
-def calibrate(prepared: fx.GraphModule, batches: object, method: str | None = None) -> None:
+def calibrate(
+    prepared: fx.GraphModule, batches: object, method: str | None = None, offload: Offload | None = None
+) -> None:
     """Find the range of every quantizer of a prepared model, in place, from one pass over data.
 
     Args:
@@ -94,6 +102,8 @@ def calibrate(prepared: fx.GraphModule, batches: object, method: str | None = No
             arguments, or a DataLoader's (input, label), whose label is dropped. The first one is remembered
             as the input to export with.
         method: How a range follows from what was seen: "minmax", the default.
+        offload: How to run a model that does not fit into memory, or onto a device, block by block: the
+            ranges are the same. None to run it as a whole.
 
     Raises:
         OptionError: If the method does not exist.
@@ -103,7 +113,10 @@ def calibrate(prepared: fx.GraphModule, batches: object, method: str | None = No
     """
     if method is not None and method not in METHODS:
         raise unknown_option("calibration method", method, METHODS)
-    calibrate_graph(prepared, batches)
+    if offload is None:
+        calibrate_graph(prepared, batches)
+    else:
+        calibrate_blockwise(prepared, batches, offload)
 
 
 def load_encodings(
