@@ -50,6 +50,10 @@ class NonFiniteError(FxQuantError, ValueError):
     """NaN or Inf where a quantization range was to be measured."""
 
 
+class OffloadError(FxQuantError, OSError):
+    """Values that could not be kept while a model runs block by block."""
+
+
 class NotCalibratedError(FxQuantError, RuntimeError):
     """A quantizer has no range yet."""
 

@@ -1,11 +1,11 @@
 """run_blockwise: run a captured model block by block, all batches through one block before the next.
 
-Only one block's parameters have to be in memory, or on the device, and of one batch the values that the block reads
-and gives; the others wait where ``Offload`` says.
+Only one block's parameters have to be in memory, or on the device, and of one batch the values that the block
+reads and gives; the others wait where ``Offload`` says.
 """
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -35,7 +35,7 @@ def run_blockwise(
     calls: Iterable[Sequence[Any]],
     offload: Offload,
     on_block: Callable[[Block], None] = lambda block: None,
-) -> Iterator[tuple[Block, int]]:
+) -> Generator[tuple[Block, int], None, None]:
     """Run calls of a captured model block by block; yield each block and batch after it ran.
 
     A node runs on the values that it gets when the model runs as a whole, bit for bit, and each one sees the

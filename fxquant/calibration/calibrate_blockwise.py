@@ -13,7 +13,7 @@ from fxquant.calibration.batches import Signature, calls_of
 from fxquant.calibration.blockwise import run_blockwise
 from fxquant.calibration.interpreter import CalibrationInterpreter, quantizer_sites, weight_sites
 from fxquant.calibration.offload import Offload
-from fxquant.errors import BatchError, NonFiniteError, first_line
+from fxquant.errors import BatchError, FxQuantError, NonFiniteError, first_line
 from fxquant.graph import Example, Stage, get_record, set_record
 from fxquant.graph.annotations import TENSOR, layer_of
 from fxquant.graph.blocks import Block
@@ -54,7 +54,7 @@ def calibrate_blockwise(gm: fx.GraphModule, batches: object, offload: Offload) -
     def observe_weights(block: Block) -> None:
         owners = {id(entry.owner) for entry in block.held}
         for layer, parameter, quantizer in weights:
-            if id(gm.get_submodule(layer)) in owners:
+            if id(gm.get_submodule(layer)) in owners and not whole._has_seen(quantizer):
                 whole._analyzer(quantizer).update_stats(parameter.detach())
                 whole._check_finite(quantizer, layer, f"the weight of '{layer}'", "Mend the weight.")
 
@@ -84,7 +84,7 @@ def _run(steps: Iterator[tuple[Block, int]], sites: _Sites, interpreter: Calibra
                 nodes = set(block.nodes)
                 of_block = {id(block): [(node, q) for node, q in sites if node in nodes]}
             _check_batch(of_block[id(block)], index)
-    except (BatchError, NonFiniteError):
+    except FxQuantError:
         raise
     except Exception as error:  # whatever the model raises on data that it does not take
         raise BatchError(

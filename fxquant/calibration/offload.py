@@ -14,7 +14,7 @@ from torch import fx
 from torch.utils import _pytree as pytree
 from typing_extensions import Self
 
-from fxquant.errors import OptionError
+from fxquant.errors import OffloadError, OptionError, first_line
 from fxquant.storage import span
 
 _SMALL = 1 << 16  # bytes: a file for less saves nothing
@@ -29,7 +29,8 @@ class Offload:
             removed at the end, also after an error.
         folder: The folder for those files; None for the system's temporary one.
         device: Where the blocks run; None for where the parameters are.
-        block_bytes: How many bytes of parameters a block holds at most; a layer that has more is a block alone.
+        block_bytes: How many bytes of parameters a block holds at most; a layer that has more is a block
+            alone.
 
     Raises:
         OptionError: If activations is none of the two, or block_bytes is not positive.
@@ -67,9 +68,12 @@ class Boundary:
 
     def __enter__(self) -> Self:
         if self._options.activations == "disk":
-            if self._options.folder is not None:
-                Path(self._options.folder).mkdir(parents=True, exist_ok=True)
-            self._folder = Path(tempfile.mkdtemp(prefix="fxquant-", dir=self._options.folder))
+            try:
+                if self._options.folder is not None:
+                    Path(self._options.folder).mkdir(parents=True, exist_ok=True)
+                self._folder = Path(tempfile.mkdtemp(prefix="fxquant-", dir=self._options.folder))
+            except OSError as error:
+                raise _not_kept(error) from error
         return self
 
     def __exit__(
@@ -101,7 +105,10 @@ class Boundary:
         if self._folder is None or tensor.nbytes < _SMALL or tensor.layout is not torch.strided:
             return tensor.cpu()
         path = self._folder / f"{next(self._numbers)}.pt"
-        torch.save(tensor.cpu(), path)
+        try:
+            torch.save(tensor.cpu(), path)
+        except (OSError, RuntimeError) as error:  # torch's writer raises the latter on a full disk
+            raise _not_kept(error) from error
         return _Stored(path)
 
 
@@ -110,6 +117,13 @@ class _Stored:
     """A tensor in a file."""
 
     path: Path
+
+
+def _not_kept(error: Exception) -> OffloadError:
+    return OffloadError(
+        f"Activations cannot be kept on disk: {first_line(error)}.",
+        remedy="Free space, or pass Offload(folder=) with a folder that has some.",
+    )
 
 
 def _read(value: Any) -> Any:

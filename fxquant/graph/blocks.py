@@ -1,8 +1,8 @@
 """blocks_of: cut a graph into consecutive blocks where few values are alive, each with few parameters.
 
-After each node some values are still to be read: those that a cut there has to carry over. A residual network or
-a transformer has places where that is one tensor, between its layers. Blocks are filled up to a number of bytes of
-parameters and cut at the narrowest place.
+After each node some values are still to be read: those that a cut there has to carry over. A residual network
+or a transformer has places where that is one tensor, between its layers. Blocks are filled up to a number of
+bytes of parameters and cut at the narrowest place.
 """
 
 import math
@@ -42,8 +42,9 @@ class Held:
         """Put another tensor in its place."""
         self._holder()[self.name] = tensor
 
-    def _holder(self) -> Any:
-        return self.owner._parameters if self.name in self.owner._parameters else self.owner._buffers
+    def _holder(self) -> dict[str, torch.Tensor | None]:
+        holders: tuple[Any, ...] = (self.owner._parameters, self.owner._buffers)
+        return next(holder for holder in holders if self.name in holder)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +73,8 @@ def blocks_of(gm: fx.GraphModule, most_bytes: int) -> list[Block]:
 
     Args:
         gm: The graph.
-        most_bytes: How many bytes of parameters a block holds at most; a node that reads more is a block alone.
+        most_bytes: How many bytes of parameters a block holds at most; a node that reads more is a block
+            alone, and what writes in place may make one larger.
     """
     nodes = list(gm.graph.nodes)
     held = {node: tuple(_held_by(gm, node)) for node in nodes}
@@ -93,16 +95,21 @@ def _end(
     start: int,
     most_bytes: int,
 ) -> int:
-    """Return where the block that begins at a node ends."""
-    sizes: dict[int, int] = {}
+    """Return where the block that begins at a node ends: at least half full, if it can be cut there."""
+    seen: set[int] = set()
+    size = 0
+    filled: dict[int, int] = {}  # bytes before each place where it may be cut
     for index in range(start, len(nodes)):
-        sizes |= _sizes(held[nodes[index]])
-        if sum(sizes.values()) > most_bytes and index > start:
-            allowed = [cut for cut in range(start + 1, index + 1) if widths[cut] < math.inf]
-            if not allowed:
-                continue  # what is written in place here cannot be cut: the block grows beyond its measure
-            narrowest = min(widths[cut] for cut in allowed)
-            return max(cut for cut in allowed if widths[cut] <= narrowest * _NEARLY)
+        if index > start and widths[index] < math.inf:
+            filled[index] = size
+        new = {key: added for key, added in _sizes(held[nodes[index]]).items() if key not in seen}
+        seen.update(new)
+        size += sum(new.values())
+        if new and filled and size > most_bytes:
+            most = max(filled.values())
+            cuts = [cut for cut, before in filled.items() if 2 * before >= most]
+            narrowest = min(widths[cut] for cut in cuts)
+            return max(cut for cut in cuts if widths[cut] <= narrowest * _NEARLY)
     return len(nodes)
 
 
@@ -120,8 +127,9 @@ def _held_by(gm: fx.GraphModule, node: fx.Node) -> Iterator[Held]:
             yield Held(owner=owner, name=name)
     if node.op == "call_module":
         for module in _without_quantizers(gm.get_submodule(str(node.target))):
-            for name in (*module._parameters, *module._buffers):
-                yield Held(owner=module, name=name)
+            for name, tensor in (*module._parameters.items(), *module._buffers.items()):
+                if tensor is not None:
+                    yield Held(owner=module, name=name)
 
 
 def _without_quantizers(module: nn.Module) -> Iterator[nn.Module]:
@@ -135,8 +143,9 @@ def _without_quantizers(module: nn.Module) -> Iterator[nn.Module]:
 def _widths(gm: fx.GraphModule, nodes: list[fx.Node]) -> list[float]:
     """Return what a cut before each node would carry over, in bytes; infinite where there must be none.
 
-    A value of unknown size counts as the largest known one. Between the making of a tensor and the last writing
-    into it there is no cut: views of it have to see what is written. Nor is there one between the inputs.
+    A value of unknown size counts as the largest known one. Between the making of a tensor and the last
+    writing into it there is no cut: views of it have to see what is written. Nor is there one between the
+    inputs.
     """
     order = {node: index for index, node in enumerate(nodes)}
     last = {node: max((order[user] for user in node.users), default=order[node]) for node in nodes}
@@ -159,10 +168,8 @@ def _widths(gm: fx.GraphModule, nodes: list[fx.Node]) -> list[float]:
     return widths
 
 
-def _uncut(
-    gm: fx.GraphModule, nodes: list[fx.Node], order: dict[fx.Node, int]
-) -> Iterator[tuple[int, int]]:
-    """Yield, for each tensor that is written in place, the node that makes it and the last one that writes."""
+def _uncut(gm: fx.GraphModule, nodes: list[fx.Node], order: dict[fx.Node, int]) -> Iterator[tuple[int, int]]:
+    """Yield, for each tensor written in place, the node that makes it and the last one that writes."""
     writers = [node for node in nodes if writes_in_place(gm, node)]
     if writers:
         aliases = Aliases(gm)

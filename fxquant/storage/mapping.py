@@ -1,25 +1,33 @@
-"""map_file, tensor_at: a file as memory, whose pages are read when they are touched and copied when written."""
+"""map_file, tensor_at: a file as memory, whose pages are read when touched and copied when written."""
 
 import math
 import mmap
-import sys
+import os
+import platform
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
-_NO_RESERVE = 0x4000  # MAP_NORESERVE of Linux, which Python names since 3.13: a file may be larger than memory
+_IS_LINUX = platform.system() == "Linux"
+_NO_RESERVE = 0x4000  # MAP_NORESERVE, which Python names since 3.13: a file may be larger than memory
 
 
-def map_file(path: Path) -> mmap.mmap:
+def map_file(path: Path, inode: int | None = None) -> mmap.mmap:
     """Map a whole file privately: writing changes the memory alone, never the file.
 
+    Args:
+        path: The file.
+        inode: Its number, if it has to be a certain one.
+
     Raises:
-        OSError: If it cannot be read.
+        OSError: If it cannot be read, or is another file by now.
         ValueError: If it is empty.
     """
     with path.open("rb") as file:
-        if sys.platform == "linux":
+        if inode is not None and os.fstat(file.fileno()).st_ino != inode:
+            raise FileNotFoundError(f"{path} is another file by now")
+        if _IS_LINUX:
             flags = mmap.MAP_PRIVATE | _NO_RESERVE
             return mmap.mmap(file.fileno(), 0, flags=flags, prot=mmap.PROT_READ | mmap.PROT_WRITE)
         return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)

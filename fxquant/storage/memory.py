@@ -1,8 +1,8 @@
 """MappedMemory, release: which tensors lie in files, and giving back the memory their pages take.
 
-What Linux says of the process itself decides, not how a tensor was made: so tensors of ``torch.load(mmap=True)``
-and of safetensors count too. On other systems no tensor counts as mapped: everything works, and takes the memory
-of the whole model.
+What Linux says of the process itself decides, not how a tensor was made: so tensors of
+``torch.load(mmap=True)`` and of safetensors count too. On other systems no tensor counts as mapped:
+everything works, and takes the memory of the whole model.
 
 A page that was only read can be dropped without loss, it is read from the file again. One that was written is
 this process's own copy, and is kept: /proc/self/pagemap tells the two apart.
@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from fxquant.storage.mapping import span
@@ -35,12 +36,14 @@ class Region:
         start: Its first address.
         end: The address after its last one.
         offset: Where in the file it begins, in bytes.
-        path: The file.
+        inode: The file's number, by which to know it again.
+        path: Where the file was when it was mapped.
     """
 
     start: int
     end: int
     offset: int
+    inode: int
     path: Path
 
 
@@ -64,7 +67,10 @@ class MappedMemory:
     def is_unwritten(self, tensor: torch.Tensor) -> bool:
         """Whether a mapped tensor holds what the file holds, because nobody wrote into its memory."""
         pages = _pages(*_whole_pages(*extent(tensor)))
-        return pages is not None and not bool(_written(pages).any())
+        if pages is None:
+            return False
+        is_own = _have(pages, _IS_PRESENT | _IS_SWAPPED) & ~_have(pages, _IS_FILE)
+        return not bool(is_own.any())
 
 
 def release(tensors: Iterable[torch.Tensor]) -> None:
@@ -79,7 +85,7 @@ def release(tensors: Iterable[torch.Tensor]) -> None:
         pages = _pages(start, end)
         if pages is None:
             return
-        droppable = ((pages & _IS_PRESENT) != 0) & ((pages & _IS_FILE) != 0)
+        droppable = _have(pages, _IS_PRESENT) & _have(pages, _IS_FILE)
         edges = np.flatnonzero(np.diff(np.concatenate(([False], droppable, [False])).astype(np.int8)))
         for first, last in edges.reshape(-1, 2).tolist():
             address, size = start + first * mmap.PAGESIZE, (last - first) * mmap.PAGESIZE
@@ -103,7 +109,7 @@ def _whole_pages(address: int, size: int) -> tuple[int, int]:
     return first, -(-(address + size) // mmap.PAGESIZE) * mmap.PAGESIZE
 
 
-def _pages(start: int, end: int) -> "np.ndarray[tuple[int], np.dtype[np.uint64]] | None":
+def _pages(start: int, end: int) -> "npt.NDArray[np.uint64] | None":
     """Return Linux's notes on pages of this process (admin-guide/mm/pagemap); None where it keeps none."""
     try:
         file = os.open(_PAGES, os.O_RDONLY)
@@ -119,39 +125,26 @@ def _pages(start: int, end: int) -> "np.ndarray[tuple[int], np.dtype[np.uint64]]
     return np.frombuffer(notes, dtype=np.uint64) if len(notes) == count * 8 else None
 
 
-def _written(
-    pages: "np.ndarray[tuple[int], np.dtype[np.uint64]]",
-) -> "np.ndarray[tuple[int], np.dtype[np.bool_]]":
-    is_held = (pages & (_IS_PRESENT | _IS_SWAPPED)) != 0
-    return is_held & ((pages & _IS_FILE) == 0)
+def _have(pages: "npt.NDArray[np.uint64]", notes: np.uint64) -> "npt.NDArray[np.bool_]":
+    """Return which pages have one of some notes."""
+    found: npt.NDArray[np.bool_] = np.not_equal(pages & notes, 0)
+    return found
 
 
 def _regions() -> list[Region]:
-    """Return the private mappings of files that are still where they were, by address."""
+    """Return the private mappings of files, by address (proc(5), "maps")."""
     try:
         lines = _MAPS.read_text(errors="surrogateescape").splitlines()
     except OSError:
         return []
     found = []
     for line in lines:
-        addresses, rights, offset, device, inode, *path = line.split(maxsplit=5)
-        if inode == "0" or not path or rights[3] != "p":
-            continue
-        start, end = (int(address, 16) for address in addresses.split("-"))
-        if _is_file(path[0], device, int(inode)):
-            found.append(Region(start=start, end=end, offset=int(offset, 16), path=Path(path[0])))
+        addresses, rights, offset, _, inode, *path = line.split(maxsplit=5)
+        if inode != "0" and path and rights[3] == "p":
+            start, end = (int(address, 16) for address in addresses.split("-"))
+            place = {"start": start, "end": end, "offset": int(offset, 16), "inode": int(inode)}
+            found.append(Region(**place, path=Path(path[0])))
     return found
-
-
-@functools.lru_cache(maxsize=4096)
-def _is_file(path: str, device: str, inode: int) -> bool:
-    """Whether a path still leads to the file that was mapped."""
-    try:
-        status = os.stat(path)
-    except OSError:
-        return False
-    major, minor = (int(number, 16) for number in device.split(":"))
-    return (status.st_ino, status.st_dev) == (inode, os.makedev(major, minor))
 
 
 @functools.cache

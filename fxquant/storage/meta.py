@@ -34,8 +34,8 @@ def parameters_on_meta() -> Iterator[None]:
             module._parameters[name] = type(held)(moved, requires_grad=held.requires_grad)
             vars(module._parameters[name]).update(state)
 
-    nn.Module.register_parameter = register_parameter  # type: ignore[method-assign]  # for as long as models are built
+    setattr(nn.Module, "register_parameter", register_parameter)  # noqa: B010  # mypy: no plain assignment
     try:
         yield
     finally:
-        nn.Module.register_parameter = original  # type: ignore[method-assign]  # torch's own again
+        setattr(nn.Module, "register_parameter", original)  # noqa: B010

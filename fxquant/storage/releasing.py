@@ -21,9 +21,9 @@ def releasing(model: nn.Module) -> contextlib.AbstractContextManager[object]:
     return _Releasing(memory) if is_mapped else contextlib.nullcontext()
 
 
-class _Releasing(TorchDispatchMode):
+class _Releasing(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch is untyped here
     def __init__(self, memory: MappedMemory) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # torch is untyped here
         self._memory = memory
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

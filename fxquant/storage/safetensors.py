@@ -1,7 +1,7 @@
 """SafetensorsFile: where each tensor of a safetensors file lies.
 
-The format (https://huggingface.co/docs/safetensors): 8 bytes hold the little-endian length of a JSON header, the
-header holds each tensor's type, shape and place in bytes, counted from the header's end.
+The format (https://huggingface.co/docs/safetensors): 8 bytes hold the little-endian length of a JSON header,
+the header holds each tensor's type, shape and place in bytes, counted from the header's end.
 """
 
 import json
@@ -70,7 +70,9 @@ class SafetensorsFile:
                 raise ValueError(f"its header would have {length} bytes")
             header = json.loads(self._memory[8 : 8 + length])
             entries = {name: entry for name, entry in header.items() if name != "__metadata__"}
-            self.places = {name: _place(name, entry, 8 + length, len(self._memory)) for name, entry in entries.items()}
+            self.places = {
+                name: _place(name, entry, 8 + length, len(self._memory)) for name, entry in entries.items()
+            }
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise ModelFileError(
                 f"'{path}' cannot be read as a safetensors file: {error}.",

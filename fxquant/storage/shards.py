@@ -24,22 +24,22 @@ def load_shards(
     """Give a model the parameters and buffers of safetensors files, in place, without reading them.
 
     They are mapped: what a layer reads is read from the file when it runs, and what is written, such as by
-    training, is a copy in memory; the files never change and must stay where they are. They have the type that
-    they have in the file. Parameters that are one in the model stay one, under whichever of their names the
-    files hold.
+    training, is a copy in memory; the files never change and must stay where they are. They have the type
+    that they have in the file. Parameters that are one in the model stay one, under whichever of their names
+    the files hold.
 
     Args:
         model: A model on any device, built for example under ``fxquant.parameters_on_meta()``.
-        path: A safetensors file, its index ("model.safetensors.index.json"), or a folder that holds one index or
-            any number of files.
-        prefix: What every name in the files begins with and no name in the model does, such as "model.". Names
-            without it are left alone.
+        path: A safetensors file, its index ("model.safetensors.index.json"), or a folder that holds one index
+            or any number of files.
+        prefix: What every name in the files begins with and no name in the model does, such as "model.".
+            Names without it are left alone.
         buffers: Buffers that no file holds, by their name in the model.
         strict: Whether a tensor that the model has no place for is an error.
 
     Raises:
-        ModelFileError: If a file cannot be read, a tensor is missing, is not expected or has another shape, or a
-            buffer that no file holds is on the meta device; the model is then as it was.
+        ModelFileError: If a file cannot be read, a tensor is missing, is not expected or has another shape,
+            or a buffer that no file holds is on the meta device; the model is then as it was.
     """
     files = _files(Path(path))
     held = {
@@ -65,7 +65,9 @@ def _files(path: Path) -> list[SafetensorsFile]:
         if len(indices) == 1:
             return _files(indices[0])
         if not files:
-            raise ModelFileError(f"The folder '{path}' holds no safetensors file.", remedy="Name one that does.")
+            raise ModelFileError(
+                f"The folder '{path}' holds no safetensors file.", remedy="Name one that does."
+            )
         return [SafetensorsFile(file) for file in files]
     if path.suffix != ".json":
         return [SafetensorsFile(path)]
@@ -95,6 +97,7 @@ def _values(model: nn.Module, found: Mapping[str, torch.Tensor]) -> dict[str, to
             new = found[name]
             if isinstance(old, nn.Parameter):
                 new = nn.Parameter(new, requires_grad=old.requires_grad and new.is_floating_point())
+                vars(new).update(vars(old))
             made[id(old)] = new
     return {name: made[id(old)] for name, old in places.items() if id(old) in made}
 
@@ -122,27 +125,29 @@ def _check_names(
         raise ModelFileError(
             f"{len(missing)} tensor(s) of the model are not in '{path}', first '{missing[0]}'.",
             layer=missing[0].rpartition(".")[0] or None,
-            remedy="Name the folder of all shards; if names in the files begin with something more, pass prefix=.",
+            remedy="Name the folder of all shards; where names in the files begin with more, pass prefix=.",
         )
     unreal = [name for name, tensor in places.items() if tensor.device.type == "meta" and name not in values]
     if unreal:
         raise ModelFileError(
-            f"The buffer '{unreal[0]}' is on the meta device, and files do not hold it: the model computes it.",
+            f"The buffer '{unreal[0]}' is on the meta device, and no file holds it.",
             layer=unreal[0].rpartition(".")[0] or None,
-            remedy="Build the model under fxquant.parameters_on_meta(), which leaves buffers real, or pass "
-            "buffers={name: tensor}.",
+            remedy="Build the model under fxquant.parameters_on_meta(), so that it computes its buffers, or "
+            "pass buffers={name: tensor}.",
         )
     unexpected = [name for name in (*given, *found) if name not in places]
     if unexpected:
         raise ModelFileError(
             f"The model has no place for {len(unexpected)} tensor(s), first '{unexpected[0]}'.",
             layer=unexpected[0].rpartition(".")[0] or None,
-            remedy="Build the model that the files belong to, pass prefix=, or strict=False to leave them out.",
+            remedy="Build the model that the files belong to, or pass prefix=, or strict=False.",
         )
 
 
 def _put(model: nn.Module, name: str, tensor: torch.Tensor) -> None:
     path, _, own = name.rpartition(".")
     module = model.get_submodule(path)
-    holder = module._parameters if own in module._parameters else module._buffers
-    holder[own] = tensor
+    if isinstance(tensor, nn.Parameter):
+        module._parameters[own] = tensor
+    else:
+        module._buffers[own] = tensor
