@@ -36,9 +36,9 @@ def main() -> None:
         table_of(measure_files()),
         "\n## A model that stays in files, calibrated block by block\n",
         "A Llama with random float32 weights in safetensors files, blocks of one layer; each in a fresh\n"
-        "process. MiB of memory that a verb takes at its peak beside what was held before. `largest block`: a\n"
-        "layer or the embedding. `held then`: what prepare leaves. `integers`: what convert leaves. `time`: of\n"
-        "calibrating, against the same model as a whole.\n",
+        "process. MiB that a verb takes at its peak beside what was held before. `largest block`: a\n"
+        "layer or the embedding. `held then`: what prepare leaves. `integers`: what convert leaves. `time`:\n"
+        "of calibrating, against the same model as a whole.\n",
         table_of(measure_large()),
         "\n## A quantizer in inference, in copies of its tensor\n",
         "An activation of 8 x 64 x 112 x 112, a weight of 2048 x 2048, float32.\n",
