@@ -54,6 +54,10 @@ class OffloadError(FxQuantError, OSError):
     """Values that could not be kept while a model runs block by block."""
 
 
+class StatisticsError(FxQuantError, ValueError):
+    """Statistics that cannot be read, or that do not hold what is asked of them."""
+
+
 class NotCalibratedError(FxQuantError, RuntimeError):
     """A quantizer has no range yet."""
 

@@ -13,6 +13,7 @@ FLOORS = {
     "errors": 0,
     "quantization": 1,
     "storage": 1,
+    "files": 1,
     "ops": 2,
     "nn": 3,
     "targets": 4,

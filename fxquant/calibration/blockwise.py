@@ -5,7 +5,8 @@ reads and gives; the others wait where ``Offload`` says.
 """
 
 import contextlib
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -14,6 +15,8 @@ from torch import fx, nn
 from fxquant.calibration.offload import Boundary, Offload
 from fxquant.graph.blocks import Block, blocks_of
 from fxquant.storage import release
+
+log = logging.getLogger(__name__)
 
 
 class NodeRunner(Protocol):
@@ -34,42 +37,46 @@ def run_blockwise(
     runner: NodeRunner,
     calls: Iterable[Sequence[Any]],
     offload: Offload,
-    on_block: Callable[[Block], None] = lambda block: None,
-) -> Generator[tuple[Block, int], None, None]:
-    """Run calls of a captured model block by block; yield each block and batch after it ran.
+    after: Callable[[Block, int], bool] = lambda block, index: False,
+) -> int:
+    """Run calls of a captured model block by block; return their number.
 
     A node runs on the values that it gets when the model runs as a whole, bit for bit, and each one sees the
-    batches in their order. What the model returns is not computed into one value. Where the run stops early,
-    close the generator: it removes the files it wrote.
+    batches in their order. What the model returns is not computed into one value.
 
     Args:
         gm: The captured model.
         runner: What runs its nodes.
         calls: The values of the inputs of each call, in order; read once.
         offload: Where things are kept meanwhile.
-        on_block: Called with each block while its parameters are there, before the first batch.
+        after: Called with each block and batch after it ran; whether it is to run again, on the same values.
+
+    Raises:
+        OffloadError: If values cannot be kept.
     """
     blocks = blocks_of(gm, offload.block_bytes)
     inputs = gm.graph.find_nodes(op="placeholder")
     count = 0
     with Boundary(offload) as boundary:
-        for block in blocks:
+        for number, block in enumerate(blocks):
             steps = list(_steps(block))
-            is_first = block is blocks[0]
+            log.info("block %d of %d", number + 1, len(blocks))
             with _loaded(block, offload.device):
-                on_block(block)
-                for index, values in enumerate(calls if is_first else [()] * count):
-                    given = {node: boundary.get(index, node) for node in block.reads}
-                    for node, value in zip(inputs if is_first else (), values, strict=True):
-                        given[node] = boundary.moved(value)
-                    kept = _run(runner, block, steps, given)
+                for index, values in enumerate([()] * count if number else calls):
+                    count = max(count, index + 1)
+                    pairs = dict(zip(() if number else inputs, values, strict=True))
+                    is_done = False
+                    while not is_done:
+                        given = {node: boundary.moved(value) for node, value in pairs.items()}
+                        given |= {node: boundary.get(index, node) for node in block.reads}
+                        kept = _run(runner, block, steps, given)
+                        is_done = not after(block, index)
                     for node, value in kept.items():
                         boundary.put(index, node, value)
                     for node in block.ends:
                         boundary.drop(index, node)
-                    del given, kept, values
-                    yield block, index
-                    count = index + 1 if is_first else count
+                    del given, kept, pairs, values
+    return count
 
 
 def _steps(block: Block) -> Iterator[tuple[fx.Node, list[fx.Node]]]:

@@ -1,4 +1,3 @@
-import contextlib
 import copy
 
 import pytest
@@ -7,8 +6,8 @@ from torch import nn
 
 import fxquant
 from fxquant.calibration import CalibrationInterpreter, Offload, Signature, run_blockwise
-from fxquant.calibration.interpreter import quantizer_sites, weight_sites
 from fxquant.calibration.offload import Boundary
+from fxquant.calibration.sites import activation_sites, weight_sites
 from fxquant.errors import BatchError, NonFiniteError, OffloadError, OptionError
 from tests.networks import Encoder, FusedAttention, UNet
 
@@ -77,7 +76,7 @@ def every_value_in_a_file(monkeypatch):
 
 
 def encodings(model):
-    quantizers = [q for _, q in quantizer_sites(model)] + [q for _, _, q in weight_sites(model)]
+    quantizers = [site.quantizer for site in (*activation_sites(model), *weight_sites(model))]
     return [(q.min.clone(), q.max.clone()) for q in quantizers if q.has_range()]
 
 
@@ -107,15 +106,29 @@ def test_ranges_of_a_traced_model_are_those_of_the_whole_one():
 
 def test_each_block_runs_all_batches_in_order_before_the_next():
     model = fxquant.prepare(nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 8)), target="onnxruntime")
-    loaded, ran = [], []
-    calls = ([batch] for batch in images(8))
-    runner = CalibrationInterpreter(model, set())
-    for block, index in run_blockwise(model, runner, calls, Offload(block_bytes=1), loaded.append):
-        assert block is loaded[-1]
-        ran.append((len(loaded), index))
-    assert ran == [(block, index) for block in range(1, len(loaded) + 1) for index in range(3)]
-    assert len(loaded) > 1
+    ran = []
+
+    def after(block, index):
+        ran.append((block.nodes[-1].name, index))
+        return False
+
+    runner = CalibrationInterpreter(model)
+    assert run_blockwise(model, runner, ([batch] for batch in images(8)), Offload(block_bytes=1), after) == 3
+    names = list(dict.fromkeys(name for name, _ in ran))
+    assert ran == [(name, index) for name in names for index in range(3)]
+    assert len(names) == 3
     assert runner.env == {}
+
+
+def test_a_block_runs_again_on_the_same_values_where_that_is_wanted():
+    model = fxquant.prepare(nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8)), target="onnxruntime")
+    shown = {}
+    runner = CalibrationInterpreter(model, lambda node, value: shown.setdefault(node, []).append(value))
+    answers = iter([False, True, False, True, True, False])
+    offload = Offload(block_bytes=1)
+    assert run_blockwise(model, runner, [[torch.randn(2, 8)]], offload, lambda *_: next(answers, False)) == 1
+    assert sorted(map(len, shown.values())) != [1] * len(shown)
+    assert all(torch.equal(value, values[0]) for values in shown.values() for value in values)
 
 
 def test_parameters_are_the_same_objects_afterwards():
@@ -143,8 +156,7 @@ def test_blocks_run_where_the_device_says_and_parameters_come_back(monkeypatch):
             return value
 
     before = dict(model.named_parameters())
-    for _ in run_blockwise(model, Watching(model, set()), calls, Offload(block_bytes=1, device="meta")):
-        pass
+    assert run_blockwise(model, Watching(model), calls, Offload(block_bytes=1, device="meta")) == 1
     assert devices == {"meta"}
     assert all(tensor is before[name] for name, tensor in model.named_parameters())
 
@@ -153,9 +165,13 @@ def test_files_are_gone_afterwards(tmp_path):
     model = fxquant.prepare(UNet(), target="onnxruntime")
     offload = Offload(activations="disk", folder=tmp_path / "new", block_bytes=1)
     seen = []
-    runner, calls = CalibrationInterpreter(model, set()), ([batch] for batch in images(3, 16, 16))
-    for _ in run_blockwise(model, runner, calls, offload):
+
+    def after(block, index):
         seen.append(len(list((tmp_path / "new").rglob("*.pt"))))
+        return False
+
+    calls = ([batch] for batch in images(3, 16, 16))
+    run_blockwise(model, CalibrationInterpreter(model), calls, offload, after)
     assert max(seen) >= 3
     assert list((tmp_path / "new").iterdir()) == []
 
@@ -164,18 +180,42 @@ def test_files_are_gone_afterwards(tmp_path):
 def test_files_are_gone_after_an_error(tmp_path, error):
     model = fxquant.prepare(UNet(), target="onnxruntime")
     offload = Offload(activations="disk", folder=tmp_path, block_bytes=1)
+    steps = iter(range(5))
+
+    def after(block, index):
+        if next(steps, None) is None:
+            raise error
+        return False
+
     calls = ([batch] for batch in images(3, 16, 16))
-    steps = run_blockwise(model, CalibrationInterpreter(model, set()), calls, offload)
-
-    def interrupted():
-        with contextlib.closing(steps):
-            for number, _ in enumerate(steps):
-                if number == 4:
-                    raise error
-
     with pytest.raises(error):
-        interrupted()
+        run_blockwise(model, CalibrationInterpreter(model), calls, offload, after)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("method", ["percentile", "entropy", "mse", "moving_average"])
+def test_every_method_finds_the_ranges_of_the_whole_model(method):
+    batches = [torch.randint(0, 50, (2, 12)) for _ in range(3)]
+    whole, blockwise = (fxquant.prepare(Encoder(), batches[0], target="onnxruntime") for _ in range(2))
+    blockwise.load_state_dict(whole.state_dict())
+    fxquant.calibrate(whole, batches, method)
+    statistics = fxquant.calibrate(blockwise, batches, method, offload=Offload(block_bytes=1))
+    pairs = zip(encodings(whole), encodings(blockwise), strict=True)
+    assert all(torch.equal(a, b) for one, two in pairs for a, b in zip(one, two, strict=True))
+    assert statistics.num_batches == 3
+
+
+def test_what_was_seen_before_is_passed_over(tmp_path):
+    batches = images(3, 16, 16)
+    model = fxquant.prepare(UNet(), target="onnxruntime")
+    offload, path = Offload(block_bytes=1), tmp_path / "seen"
+    first = fxquant.calibrate(model, batches[:2], checkpoint=path, offload=offload)
+    both = fxquant.calibrate(model, batches, checkpoint=path, offload=offload)
+    assert (first.num_batches, both.num_batches) == (2, 3)
+    before = encodings(model)
+    fxquant.calibrate(model, batches)
+    pairs = zip(before, encodings(model), strict=True)
+    assert all(torch.equal(a, b) for one, two in pairs for a, b in zip(one, two, strict=True))
 
 
 def test_a_batch_that_does_not_fit_is_an_error_that_names_the_layer(tmp_path):
