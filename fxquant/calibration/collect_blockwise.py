@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import fx
+from torch.utils import _pytree as pytree
 
 from fxquant.calibration.batches import no_batch
 from fxquant.calibration.blockwise import run_blockwise
@@ -60,7 +61,15 @@ def collect_blockwise(
     fresh.num_batches = observer.run(inputs(), offload)
     if count == 0:
         raise no_batch()
-    statistics.merge(fresh)
+    statistics.merge(fresh if offload.device is None else _on_cpu(fresh))
+
+
+def _on_cpu(statistics: Statistics) -> Statistics:
+    """Return statistics where the model's quantizers are, which its blocks' device is not."""
+    values = statistics.to_dict()
+    return Statistics.from_dict(
+        pytree.tree_map(lambda value: value.cpu() if isinstance(value, torch.Tensor) else value, values)
+    )
 
 
 class _Observer:
