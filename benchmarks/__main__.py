@@ -4,6 +4,7 @@ from pathlib import Path
 
 from benchmarks.capture import measure_capture
 from benchmarks.files import measure_files
+from benchmarks.large import measure_large
 from benchmarks.quantizers import measure_inference, measure_training
 from benchmarks.speed import measure_models
 from benchmarks.timing import table_of
@@ -33,6 +34,12 @@ def main() -> None:
         "`peak memory`: of fresh processes that build the model and write it; ours prepares, calibrates and\n"
         "converts before. `latency`: a batch of one in ONNX Runtime on one thread, in turns.\n",
         table_of(measure_files()),
+        "\n## A model that stays in files, calibrated block by block\n",
+        "A Llama with random float32 weights in safetensors files, blocks of one layer; each in a fresh\n"
+        "process. MiB that a verb takes at its peak beside what was held before. `largest block`: a\n"
+        "layer or the embedding. `held then`: what prepare leaves. `integers`: what convert leaves. `time`:\n"
+        "of calibrating, against the same model as a whole.\n",
+        table_of(measure_large()),
         "\n## A quantizer in inference, in copies of its tensor\n",
         "An activation of 8 x 64 x 112 x 112, a weight of 2048 x 2048, float32.\n",
         table_of(measure_inference()),
