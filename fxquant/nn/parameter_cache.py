@@ -15,7 +15,7 @@ from fxquant.quantization.tensor import version_of
 @dataclass(frozen=True)
 class _Entry:
     state: tuple[Any, ...]
-    value: torch.Tensor
+    value: torch.Tensor | None  # None for codes that were read once only
 
 
 _SMALL = 4096  # elements: up to here one product costs less than two
@@ -25,7 +25,8 @@ _ROW = 512  # words of eight bytes
 class ParameterCache:
     """Quantized parameters of one module, and the real values of those stored as codes, kept in inference.
 
-    Copies and files leave them out. A write is noticed by its version; one by ``.data``, which does not
+    Real values of codes are kept from the second call on: one forward needs no memory for them. Copies and
+    files leave all of it out. A write is noticed by its version; one by ``.data``, which does not
     count, by a weighted sum of elements: that costs a sixth of quantizing them, a fiftieth of reading codes.
     On other devices than the CPU, where reading a sum would wait for the device, parameters are quantized
     each time.
@@ -53,9 +54,13 @@ class ParameterCache:
             *(_fingerprint(tensor) for tensor in (parameter, *numbers)),
         )
         entry = self._entries.get(name)
-        if entry is None or entry.state != state:
-            entry = self._entries[name] = _Entry(state, cast(torch.Tensor, quantizer(parameter)))
-        return entry.value
+        is_same = entry is not None and entry.state == state
+        if entry is not None and is_same and entry.value is not None:
+            return entry.value
+        value = cast(torch.Tensor, quantizer(parameter))
+        is_kept = is_same or not quantizer.reads_codes
+        self._entries[name] = _Entry(state, value if is_kept else None)
+        return value
 
     def clear(self) -> None:
         """Keep nothing: the parameters go elsewhere."""

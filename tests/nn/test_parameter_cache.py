@@ -78,7 +78,8 @@ CODE_WRITES: dict[str, Callable[[torch.Tensor], object]] = {
 @pytest.mark.parametrize("write", CODE_WRITES.values(), ids=list(CODE_WRITES))
 def test_a_write_into_codes_is_noticed(write: Callable[[torch.Tensor], object], size: int) -> None:
     module = _with_codes(size)
-    module.quantized_parameter("weight")
+    for _ in range(2):
+        module.quantized_parameter("weight")
     write(module.weight)
     expected = module.param_quantizers["weight"](module.weight)
     assert torch.equal(module.quantized_parameter("weight"), expected)
@@ -86,13 +87,22 @@ def test_a_write_into_codes_is_noticed(write: Callable[[torch.Tensor], object], 
 
 def test_another_scale_of_codes_is_noticed() -> None:
     module = _with_codes(8)
+    module.quantized_parameter("weight")
     before = module.quantized_parameter("weight")
     module.param_quantizers["weight"].scale.data.mul_(2)
     assert torch.equal(module.quantized_parameter("weight"), before * 2)
 
 
+def test_the_first_call_keeps_no_real_values_of_codes() -> None:
+    module = _with_codes(8)
+    first = module.quantized_parameter("weight")
+    assert module._parameter_cache._entries["weight"].value is None
+    assert torch.equal(module.quantized_parameter("weight"), first)
+
+
 def test_codes_become_real_values_once_and_copies_files_and_moves_leave_those_out() -> None:
     module = _with_codes(8)
+    module.quantized_parameter("weight")
     assert module.quantized_parameter("weight") is module.quantized_parameter("weight")
     assert copy.deepcopy(module)._parameter_cache._entries == {}
     assert pickle.loads(pickle.dumps(module))._parameter_cache._entries == {}
