@@ -26,7 +26,7 @@ def main() -> None:
         table_of(measure_models()),
         "\n## The simulated forward, against the float forward\n",
         "Batches of 8, images of 224 x 224 or texts of 128 tokens, random weights. `compiled`: by\n"
-        "torch.compile, against the compiled float model. `prepare` counts in float forwards. `peak memory`:\n"
+        "torch.compile, against the compiled float model. `prepare`: in float forwards. `peak memory`:\n"
         "of fresh processes, prepare, calibrate, convert and a simulated forward, against float forwards.\n",
         table_of(measure_simulation()),
         "\n## Capture by recording, against the float forward\n",
