@@ -6,6 +6,7 @@ from benchmarks.capture import measure_capture
 from benchmarks.files import measure_files
 from benchmarks.large import measure_large
 from benchmarks.quantizers import measure_inference, measure_training
+from benchmarks.simulation import measure_simulation
 from benchmarks.speed import measure_models
 from benchmarks.timing import table_of
 
@@ -24,6 +25,11 @@ def main() -> None:
         "8 images of 96 x 96, random weights, target onnxruntime. `calibrate` is for one batch, weights\n"
         "included; `prepare` counts in float forwards of that batch.\n",
         table_of(measure_models()),
+        "\n## The simulated forward, against the float forward\n",
+        "Batches of 8, images of 224 x 224 or texts of 128 tokens, random weights. `compiled`: by\n"
+        "torch.compile, against the compiled float model. `prepare`: in float forwards. `peak memory`:\n"
+        "of fresh processes, prepare, calibrate, convert and a simulated forward, against float forwards.\n",
+        table_of(measure_simulation()),
         "\n## Capture by recording, against the float forward\n",
         "Batches of 8, images of 224 x 224 or texts of 128 tokens, random weights. Peak memory is that of a\n"
         "fresh process, in that of one which runs the model once.\n",

@@ -22,6 +22,7 @@ from fxquant.graph import (
     get_record,
     has_record,
     set_record,
+    write_frugally,
 )
 from fxquant.passes import Pass, Pipeline, convert_pipeline, parse, prepare_pipeline
 from fxquant.storage import releasing, shared_copies
@@ -78,6 +79,7 @@ def prepare(
         stage=Stage.PREPARED, target=target, pipeline=str(pipeline), report=done, example=example
     )
     set_record(gm, record)
+    write_frugally(gm)
     log.info("prepared for %s: %s", target, done)
     return gm
 
