@@ -10,7 +10,7 @@ import torch
 import fxquant
 from fxquant.calibration import Statistics
 from fxquant.calibration.sites import activation_sites
-from fxquant.errors import ExportError, StatisticsError
+from fxquant.errors import BatchError, ExportError, StatisticsError
 from tests import digits
 
 IMAGES = digits.split().train_images[:96]
@@ -115,7 +115,7 @@ def test_run_that_was_interrupted_goes_on(tmp_path):
         yield from BATCHES[:2]
         raise RuntimeError("the disk is gone")
 
-    with pytest.raises(RuntimeError, match="the disk is gone"):
+    with pytest.raises(BatchError, match=r"Batch 2 could not be loaded: .*the disk is gone"):
         fxquant.calibrate(prepared_for("qualcomm"), breaking(), "mse", checkpoint=path)
     assert fxquant.load_statistics(path).num_batches == 2
     read = []
