@@ -3,14 +3,25 @@
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from torch import fx
+from torch import nn
 
-from fxquant.calibration import Choices, Statistics, apply, calibrate_graph, collect_graph, method_of
+from fxquant.calibration import (
+    DEFAULT_TIMEOUT,
+    Choices,
+    Job,
+    Statistics,
+    apply,
+    calibrate_graph,
+    collect_graph,
+    method_of,
+    unwrapped,
+    whole,
+)
 from fxquant.graph import Stage, get_record
 
 
 def calibrate(
-    prepared: fx.GraphModule,
+    prepared: nn.Module,
     batches: object,
     method: str = "minmax",
     *,
@@ -18,11 +29,14 @@ def calibrate(
     overrides: Mapping[str, str] | None = None,
     checkpoint: str | Path | None = None,
     progress: bool = True,
+    shard: bool = True,
+    timeout: float = DEFAULT_TIMEOUT,
 ) -> Statistics:
     """Find the range of every quantizer of a prepared model, in place, from one pass over data.
 
     Args:
-        prepared: What ``prepare`` returned.
+        prepared: What ``prepare`` returned, also wrapped in DistributedDataParallel or sharded by
+            ``fully_shard``, docs/distributed.md.
         batches: An iterable of batches: tensors, tuples of positional arguments, dicts of keyword
             arguments, or a DataLoader's (input, label), whose label is dropped. The first one is remembered
             as the input to export with.
@@ -35,6 +49,9 @@ def calibrate(
         checkpoint: A file that keeps what was seen, in case the run ends early. Where it exists, the run goes
             on from it: batches that it has seen are passed over.
         progress: Whether to show a progress bar, where there is a terminal.
+        shard: Whether each process of a torch.distributed job takes its part of the batches; False where
+            each is given batches of its own. Without a job it means nothing.
+        timeout: Seconds that a process of a job may take for one batch before the others give it up.
 
     Returns:
         What was seen, for ``apply_statistics`` with another method, or ``save_statistics``.
@@ -44,27 +61,31 @@ def calibrate(
         ModelTypeError: If it is not a prepared model.
         BatchError: If there is no batch, or the model rejects one.
         NonFiniteError: If NaN or Inf shows up; names the first layer where it did.
+        DistributedError: If another process of the job is lost. What one raises, all raise.
         StatisticsError: If the checkpoint cannot be read or belongs to another model.
 
     KeyboardInterrupt leaves the ranges of the batches seen until then.
     """
     return calibrate_graph(
-        prepared,
+        unwrapped(prepared),
         batches,
         Choices.of(method, weights, overrides),
         checkpoint=None if checkpoint is None else Path(checkpoint),
         progress=progress,
+        job=Job(shard=shard, timeout=timeout),
     )
 
 
 def collect_statistics(
-    prepared: fx.GraphModule,
+    prepared: nn.Module,
     batches: object,
     methods: Iterable[str] = ("minmax",),
     *,
     into: Statistics | None = None,
     checkpoint: str | Path | None = None,
     progress: bool = True,
+    shard: bool = True,
+    timeout: float = DEFAULT_TIMEOUT,
 ) -> Statistics:
     """Return what the quantizers of a prepared model are given, from one pass over data; set no range.
 
@@ -77,21 +98,26 @@ def collect_statistics(
             early. None for fresh ones.
         checkpoint: As for ``calibrate``.
         progress: As for ``calibrate``.
+        shard: As for ``calibrate``.
+        timeout: As for ``calibrate``.
 
     Raises:
         OptionError: If a method does not exist.
         ModelTypeError: If it is not a prepared model.
         BatchError: If there is no batch, or the model rejects one.
         NonFiniteError: If NaN or Inf shows up; names the first layer where it did.
+        DistributedError: If another process of the job is lost. What one raises, all raise.
         StatisticsError: If the checkpoint or ``into`` belongs to another model or other methods.
     """
     kinds = {method_of(method).kind for method in methods}
     path = None if checkpoint is None else Path(checkpoint)
-    return collect_graph(prepared, batches, kinds, into=into, checkpoint=path, progress=progress)
+    gm, job = unwrapped(prepared), Job(shard=shard, timeout=timeout)
+    with whole(gm):
+        return collect_graph(gm, batches, kinds, into=into, checkpoint=path, progress=progress, job=job)
 
 
 def apply_statistics(
-    prepared: fx.GraphModule,
+    prepared: nn.Module,
     statistics: Statistics,
     method: str = "minmax",
     *,
@@ -115,5 +141,7 @@ def apply_statistics(
         ModelTypeError: If it is not a prepared model.
         StatisticsError: If they lack a tensor, or what the method needs; names it.
     """
-    get_record(prepared, Stage.PREPARED)
-    apply(prepared, statistics, Choices.of(method, weights, overrides))
+    gm = unwrapped(prepared)
+    get_record(gm, Stage.PREPARED)
+    with whole(gm):
+        apply(gm, statistics, Choices.of(method, weights, overrides))

@@ -4,15 +4,21 @@ from fxquant.calibration.apply import apply
 from fxquant.calibration.batches import Signature, calls_of, example_call, peek, without_label
 from fxquant.calibration.calibrate import calibrate_graph, collect_graph, uncalibrated_layers
 from fxquant.calibration.choices import Choices
+from fxquant.calibration.distributed import Job
 from fxquant.calibration.interpreter import CalibrationInterpreter
 from fxquant.calibration.methods import METHODS, Method, method_of
+from fxquant.calibration.sharding import sharded
 from fxquant.calibration.statistics import Statistics, load_statistics, save_statistics
+from fxquant.calibration.team import DEFAULT_TIMEOUT
 from fxquant.calibration.tensor_statistics import Kind, TensorStatistics
+from fxquant.calibration.wrapped import unwrapped, whole
 
 __all__ = [
+    "DEFAULT_TIMEOUT",
     "METHODS",
     "CalibrationInterpreter",
     "Choices",
+    "Job",
     "Kind",
     "Method",
     "Signature",
@@ -27,6 +33,9 @@ __all__ = [
     "method_of",
     "peek",
     "save_statistics",
+    "sharded",
     "uncalibrated_layers",
+    "unwrapped",
+    "whole",
     "without_label",
 ]

@@ -11,12 +11,14 @@ from torch import fx
 from fxquant.calibration.apply import apply
 from fxquant.calibration.batches import Signature
 from fxquant.calibration.choices import Choices
-from fxquant.calibration.collect import collect
+from fxquant.calibration.distributed import Job, collect_alone, collect_together
 from fxquant.calibration.interpreter import CalibrationInterpreter
 from fxquant.calibration.sites import activation_sites, weight_sites
 from fxquant.calibration.statistics import Statistics
 from fxquant.calibration.tensor_statistics import Kind
 from fxquant.calibration.weights import check_weights
+from fxquant.calibration.wrapped import whole
+from fxquant.errors import StatisticsError
 from fxquant.graph import Example, Stage, get_record, set_record
 from fxquant.graph.fresh import rows_of
 
@@ -30,6 +32,7 @@ def calibrate_graph(
     *,
     checkpoint: Path | None = None,
     progress: bool = True,
+    job: Job = Job(),  # noqa: B008  # frozen
 ) -> Statistics:
     """Run batches through a prepared model in float, set the range of every quantizer, return what was seen.
 
@@ -42,6 +45,7 @@ def calibrate_graph(
         choices: The method of each tensor.
         checkpoint: See ``collect``.
         progress: See ``collect``.
+        job: How the processes of a distributed job share the work.
 
     Raises:
         ModelTypeError: If gm is not a prepared model.
@@ -49,18 +53,12 @@ def calibrate_graph(
         BatchError: If there is no batch, or one does not fit the model.
         NonFiniteError: If NaN or Inf shows up where a range is measured.
         StatisticsError: If the checkpoint does not belong to the model.
+        DistributedError: If another process of the job is lost.
     """
     get_record(gm, Stage.PREPARED)
     choices.check(activation_sites(gm), weight_sites(gm))
-    statistics = Statistics(choices.kinds)
-    try:
-        collect_graph(gm, batches, choices.kinds, into=statistics, checkpoint=checkpoint, progress=progress)
-    except KeyboardInterrupt:
-        if statistics.num_batches:
-            apply(gm, statistics, choices)
-        raise
-    apply(gm, statistics, choices)
-    return statistics
+    with whole(gm):
+        return _calibrated(gm, batches, choices, checkpoint, progress, job)
 
 
 def collect_graph(
@@ -71,29 +69,40 @@ def collect_graph(
     into: Statistics | None = None,
     checkpoint: Path | None = None,
     progress: bool = True,
+    job: Job = Job(),  # noqa: B008  # frozen
 ) -> Statistics:
-    """Collect statistics as ``collect`` does, and remember the first batch to export with.
+    """Collect statistics as ``collect`` does, with all processes of a job, and remember the first batch.
+
+    Args:
+        gm: The prepared model.
+        batches: The data.
+        kinds: The kinds of statistics wanted.
+        into: Statistics to add to; None for fresh ones.
+        checkpoint: See ``collect``.
+        progress: See ``collect``.
+        job: How the processes of a distributed job share the work.
 
     Raises:
         ModelTypeError: If gm is not a prepared model.
-        BatchError, NonFiniteError, StatisticsError: As ``collect``.
+        BatchError, NonFiniteError, StatisticsError: As ``collect``; also if there is no batch.
+        DistributedError: If another process of the job is lost.
     """
     record = get_record(gm, Stage.PREPARED)
-    check_weights(gm)
+    statistics = into if into is not None else Statistics(kinds)
+    _check_kinds(statistics, kinds)
     first: list[Example] = []
-
-    def remember(example: Example) -> None:
-        if record.example is None:
-            first.append(_copied(example, _FEW))
-            first.append(example)
-
-    found = collect(
-        gm, batches, kinds, into=into, checkpoint=checkpoint, progress=progress, remember=remember
-    )
+    remember = first.append if record.example is None else None
+    if job.is_joined():
+        collect_together(
+            gm, batches, statistics, job, checkpoint=checkpoint, progress=progress, remember=remember
+        )
+    else:
+        check_weights(gm)
+        collect_alone(gm, batches, statistics, checkpoint=checkpoint, progress=progress, remember=remember)
     if first:
-        small, whole = first
+        small, whole = _copied(first[0], _FEW), first[0]
         set_record(gm, replace(record, example=small if _runs(gm, small) else _copied(whole, None)))
-    return found
+    return statistics
 
 
 def uncalibrated_layers(gm: fx.GraphModule) -> list[str]:
@@ -101,6 +110,36 @@ def uncalibrated_layers(gm: fx.GraphModule) -> list[str]:
     activations = [(site.name, site.quantizer) for site in activation_sites(gm)]
     weights = [(site.layer, site.quantizer) for site in weight_sites(gm)]
     return list(dict.fromkeys(name for name, q in activations + weights if not q.has_range()))
+
+
+def _calibrated(
+    gm: fx.GraphModule,
+    batches: object,
+    choices: Choices,
+    checkpoint: Path | None,
+    progress: bool,
+    job: Job,
+) -> Statistics:
+    statistics = Statistics(choices.kinds)
+    try:
+        collect_graph(
+            gm, batches, choices.kinds, into=statistics, checkpoint=checkpoint, progress=progress, job=job
+        )
+    except KeyboardInterrupt:
+        if statistics.num_batches:
+            apply(gm, statistics, choices)
+        raise
+    apply(gm, statistics, choices)
+    return statistics
+
+
+def _check_kinds(statistics: Statistics, kinds: Iterable[Kind]) -> None:
+    missing = sorted(kind.value for kind in frozenset(kinds) - statistics.kinds)
+    if missing:
+        raise StatisticsError(
+            f"The statistics to add to hold nothing of the kind '{missing[0]}'.",
+            remedy="Begin with new ones, or ask for the methods that they were begun for.",
+        )
 
 
 def _runs(gm: fx.GraphModule, example: Example) -> bool:
