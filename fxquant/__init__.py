@@ -14,12 +14,13 @@ from fxquant.api import (
     report,
     verify,
 )
-from fxquant.calibration import Statistics, load_statistics, save_statistics
+from fxquant.calibration import Batches, Statistics, load_statistics, save_statistics
 from fxquant.lint import LintReport
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Batches",
     "LintReport",
     "QuantizationResult",
     "Statistics",

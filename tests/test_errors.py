@@ -18,6 +18,7 @@ BUILT_INS = {
     "NonFiniteError": ValueError,
     "NotCalibratedError": RuntimeError,
     "QuantizerError": RuntimeError,
+    "StatisticsError": ValueError,
     "EncodingsError": ValueError,
     "ExportError": RuntimeError,
     "RefusalError": RuntimeError,

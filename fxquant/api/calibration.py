@@ -38,8 +38,9 @@ def calibrate(
         prepared: What ``prepare`` returned, also wrapped in DistributedDataParallel or sharded by
             ``fully_shard``, docs/distributed.md.
         batches: An iterable of batches: tensors, tuples of positional arguments, dicts of keyword
-            arguments, or a DataLoader's (input, label), whose label is dropped. The first one is remembered
-            as the input to export with.
+            arguments, or a DataLoader's (input, label), whose label is dropped; or arrays, a file, a function
+            that makes batches, or ``fxquant.Batches`` (docs/data.md). The first one is remembered as the
+            input to export with.
         method: How the range of an activation follows from what was seen: "minmax", "moving_average",
             "percentile" (99.99, or another one: "percentile:99.9"), "entropy", "mse" or "sqnr". Float types
             of 8 bits take one of the first three, otherwise min-max.

@@ -20,19 +20,21 @@ def range_parameters(model: nn.Module) -> set[nn.Parameter]:
 def average_range_gradients(model: nn.Module) -> None:
     """Average the gradients of the ranges over all processes, before a step of the optimizer.
 
-    ``fully_shard`` does so for what it shards alone, ``DistributedDataParallel`` for everything. Where a range
-    has no gradient here, it counts as zero. One collective for all of them. Without a process group, it does
-    nothing.
+    ``fully_shard`` does so for what it shards alone, ``DistributedDataParallel`` for everything. Where a
+    range has no gradient here, it counts as zero. One collective serves all of them. Without a process group,
+    it does nothing.
     """
     if not dist.is_available() or not dist.is_initialized():
         return
     wanted = range_parameters(model)
-    parameters = [p for p in model.parameters() if p in wanted and p.requires_grad]  # in the same order on all
+    parameters = [
+        p for p in model.parameters() if p in wanted and p.requires_grad
+    ]  # in the same order on all
     if not parameters:
         return
     gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
     flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
     dist.all_reduce(flat)
     flat /= dist.get_world_size()
-    for parameter, part in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
+    for parameter, part in zip(parameters, torch.split(flat, [p.numel() for p in parameters]), strict=True):
         parameter.grad = part.view_as(parameter).clone()

@@ -1,13 +1,16 @@
 """Calibration: data runs through the float model, quantizers find their ranges."""
 
 from fxquant.calibration.apply import apply
-from fxquant.calibration.batches import Signature, calls_of, example_call, peek, without_label
+from fxquant.calibration.batches import Batches, as_batches, calls_of, first_call
 from fxquant.calibration.calibrate import calibrate_graph, collect_graph, uncalibrated_layers
 from fxquant.calibration.choices import Choices
 from fxquant.calibration.distributed import Job
+from fxquant.calibration.example_calls import batch_call, example_call
 from fxquant.calibration.interpreter import CalibrationInterpreter
 from fxquant.calibration.methods import METHODS, Method, method_of
+from fxquant.calibration.progress import with_progress
 from fxquant.calibration.sharding import sharded
+from fxquant.calibration.signature import Signature
 from fxquant.calibration.statistics import Statistics, load_statistics, save_statistics
 from fxquant.calibration.team import DEFAULT_TIMEOUT
 from fxquant.calibration.tensor_statistics import Kind, TensorStatistics
@@ -16,6 +19,7 @@ from fxquant.calibration.wrapped import unwrapped, whole
 __all__ = [
     "DEFAULT_TIMEOUT",
     "METHODS",
+    "Batches",
     "CalibrationInterpreter",
     "Choices",
     "Job",
@@ -25,17 +29,19 @@ __all__ = [
     "Statistics",
     "TensorStatistics",
     "apply",
+    "as_batches",
+    "batch_call",
     "calibrate_graph",
     "calls_of",
     "collect_graph",
     "example_call",
+    "first_call",
     "load_statistics",
     "method_of",
-    "peek",
     "save_statistics",
     "sharded",
     "uncalibrated_layers",
     "unwrapped",
     "whole",
-    "without_label",
+    "with_progress",
 ]

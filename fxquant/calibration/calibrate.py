@@ -9,10 +9,10 @@ import torch
 from torch import fx
 
 from fxquant.calibration.apply import apply
-from fxquant.calibration.batches import Signature
 from fxquant.calibration.choices import Choices
 from fxquant.calibration.distributed import Job, collect_alone, collect_together
 from fxquant.calibration.interpreter import CalibrationInterpreter
+from fxquant.calibration.signature import Signature
 from fxquant.calibration.sites import activation_sites, weight_sites
 from fxquant.calibration.statistics import Statistics
 from fxquant.calibration.tensor_statistics import Kind

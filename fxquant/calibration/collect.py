@@ -7,13 +7,14 @@ from typing import Any
 import torch
 from torch import fx
 
-from fxquant.calibration.batches import Signature, calls_of
+from fxquant.calibration.batches import as_batches, calls_of
 from fxquant.calibration.checkpoint import Checkpoint
 from fxquant.calibration.collector import Collector
 from fxquant.calibration.interpreter import CalibrationInterpreter, NonFiniteFinder
 from fxquant.calibration.merging import Part
 from fxquant.calibration.observed_model import ObservedModel
 from fxquant.calibration.progress import with_progress
+from fxquant.calibration.signature import Signature
 from fxquant.calibration.sites import activation_sites
 from fxquant.errors import BatchError, NonFiniteError, first_line
 from fxquant.graph import Example
@@ -52,11 +53,11 @@ def collect(
     seen = set() if checkpoint is None else checkpoint.resume(part)
     sites = [site for site in activation_sites(gm) if site.quantizer.is_overwrite_allowed()]
     collector = Collector(sites, part.statistics)
-    signature = Signature(gm)
+    signature, batches = Signature(gm), as_batches(batches)
     runner = _Runner(gm, collector, signature)
     keeping = contextlib.nullcontext() if checkpoint is None else checkpoint.keeping(part)
-    calls = with_progress(calls_of(batches, signature), batches, progress)
-    with keeping as saver, runner:
+    shown = with_progress(calls_of(batches, signature), batches, progress=progress)
+    with keeping as saver, runner, contextlib.closing(shown) as calls:
         for index, (number, example) in enumerate(zip(part.numbering(), calls, strict=False)):
             if index == 0 and remember is not None:
                 remember(example)

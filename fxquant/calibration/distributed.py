@@ -10,16 +10,19 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 from torch import fx
+from torch.utils.data import DataLoader
 
+from fxquant.calibration.batches import as_batches, no_batch
 from fxquant.calibration.checkpoint import Checkpoint
 from fxquant.calibration.collect import collect
+from fxquant.calibration.loaders import Loader
 from fxquant.calibration.merging import Part, broadcast_bytes, merge_parts
-from fxquant.calibration.sharding import is_sharded, sharded
+from fxquant.calibration.sharding import sharded
 from fxquant.calibration.sites import activation_sites
 from fxquant.calibration.statistics import Statistics
 from fxquant.calibration.team import DEFAULT_TIMEOUT, Team
 from fxquant.calibration.weights import check_weights
-from fxquant.errors import BatchError, OptionError
+from fxquant.errors import OptionError
 from fxquant.graph import Example
 
 _Remember = Callable[[Example], None] | None
@@ -70,7 +73,7 @@ def collect_alone(
         if part.statistics is not statistics:
             statistics.merge(part.statistics)
     if not part.numbers:
-        raise _no_batch()
+        raise no_batch()
     if keeper is not None:
         keeper.finish(part)
 
@@ -105,7 +108,7 @@ def collect_together(
         FxQuantError: As ``collect``.
     """
     team = Team(job.timeout, _fingerprint(gm, statistics))
-    is_shared = job.shard and not is_sharded(batches)
+    is_shared = job.shard and not _is_sharded(batches)
     part = Part(statistics=Statistics(statistics.kinds), start=team.rank, step=team.size)
     keeper = None
     if checkpoint is not None:
@@ -116,7 +119,7 @@ def collect_together(
         check_weights(gm)
         collect(
             gm,
-            sharded(batches, team.rank, team.size) if is_shared else batches,
+            sharded(batches, team.rank, team.size) if job.shard else batches,
             part,
             checkpoint=keeper,
             progress=progress and team.rank == 0,
@@ -132,10 +135,16 @@ def collect_together(
     if is_interrupted:
         raise KeyboardInterrupt
     if not whole.numbers:
-        raise _no_batch()
+        raise no_batch()
     source = next((rank for rank in results if results[rank]), None)
     if remember is not None and source is not None:
         remember(_broadcast(first, source, job.timeout))
+
+
+def _is_sharded(data: object) -> bool:
+    """Whether data gives each process its part by itself: a DataLoader whose sampler knows of ranks."""
+    source = as_batches(data).source
+    return isinstance(source, DataLoader) and Loader(loader=source).is_sharded
 
 
 def _fingerprint(gm: fx.GraphModule, statistics: Statistics) -> str:
@@ -163,10 +172,3 @@ def _broadcast(first: list[Example], source: int, timeout: float) -> Example:
     )  # from a process of ours
     assert isinstance(example, Example)
     return example
-
-
-def _no_batch() -> BatchError:
-    return BatchError(
-        "The data holds no batch.",
-        remedy="Pass a list or DataLoader; a generator that was used up before gives nothing again.",
-    )

@@ -1,38 +1,31 @@
 """sharded: the batches of one process among several."""
 
-from collections.abc import Iterable, Mapping
-from itertools import islice
+from dataclasses import replace
 
-import torch
-from torch.utils.data import DataLoader
-
-from fxquant.errors import BatchError
-from fxquant.graph import Example
+from fxquant.calibration.batches import Batches, as_batches
+from fxquant.errors import OptionError
 
 
-def sharded(data: object, rank: int, world_size: int) -> Iterable[object]:
+def sharded(data: object, rank: int, world_size: int) -> Batches:
     """Return the batches of one process: numbers ``rank``, ``rank + world_size``, and so on, in order.
 
-    A DataLoader with a DistributedSampler gives each process its part already and is left as it is.
+    What can be indexed (lists, data sets, arrays, a DataLoader over such a data set) loads these only;
+    anything else is gone through, and others' batches are passed over. A DataLoader that shuffles does so in
+    the same order in every process. One with a DistributedSampler gives each process its part already and is
+    left as it is. A process may get no batch: then ``calls_of`` yields nothing.
+
+    Args:
+        data: What a user may pass as data, raw or as Batches.
+        rank: Number of this process, from 0.
+        world_size: Number of processes.
 
     Raises:
-        BatchError: If it cannot be iterated over.
+        OptionError: If there is no such rank, or the data is a part already.
     """
-    if isinstance(data, torch.Tensor | Mapping | Example):
-        data = (data,)
-    if not isinstance(data, Iterable):
-        raise BatchError(
-            f"Batches must be an iterable, not {type(data).__name__}.",
-            remedy="Pass a DataLoader, a list or a generator of batches.",
+    batches = as_batches(data)
+    if batches.world_size != 1:
+        raise OptionError(
+            f"The data is part {batches.rank} of {batches.world_size} already.",
+            remedy="Pass the whole data to every process.",
         )
-    if is_sharded(data):
-        return data
-    return data[rank::world_size] if isinstance(data, list) else islice(data, rank, None, world_size)
-
-
-def is_sharded(data: object) -> bool:
-    """Whether data gives each process its part by itself: a DataLoader whose sampler knows of ranks."""
-    if not isinstance(data, DataLoader):
-        return False
-    samplers = (data.sampler, data.batch_sampler, getattr(data.batch_sampler, "sampler", None))
-    return any(hasattr(sampler, "num_replicas") for sampler in samplers)
+    return replace(batches, rank=rank, world_size=world_size)

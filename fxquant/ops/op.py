@@ -73,6 +73,8 @@ class Op:
         fixed_range: The range, as (min, max), of a FIXED output.
         returns: What kind of value a call gives.
         may_take_apart: Whether a call may pick one of several tensors, whose ranges have nothing in common.
+        keeps_values: Whether the output holds the values of the input, each as often: in another shape or
+            order alone.
         moves_dims: Whether the op gives its input with the dimensions in another order.
         sorts: Names of the arguments of an op that sorts, in order; empty for any other op.
         is_flatten: Whether a call with start dimension 1 gives a matrix, whatever its input.
@@ -98,6 +100,7 @@ class Op:
     fixed_range: tuple[float, float] | None = None
     returns: Returns = Returns.TENSOR
     may_take_apart: bool = False
+    keeps_values: bool = False
     moves_dims: bool = False
     sorts: tuple[str, ...] = ()
     is_flatten: bool = False
