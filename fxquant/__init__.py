@@ -3,6 +3,7 @@
 from fxquant.api import (
     QuantizationResult,
     apply_statistics,
+    average_range_gradients,
     calibrate,
     collect_statistics,
     convert,
@@ -11,6 +12,7 @@ from fxquant.api import (
     load_encodings,
     prepare,
     quantize,
+    range_parameters,
     report,
     verify,
 )
@@ -26,6 +28,7 @@ __all__ = [
     "Statistics",
     "__version__",
     "apply_statistics",
+    "average_range_gradients",
     "calibrate",
     "collect_statistics",
     "convert",
@@ -35,6 +38,7 @@ __all__ = [
     "load_statistics",
     "prepare",
     "quantize",
+    "range_parameters",
     "report",
     "save_statistics",
     "verify",

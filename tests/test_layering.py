@@ -28,6 +28,7 @@ FLOORS = {
     "api": 10,
     "quantsim": 10,
     "cli": 10,
+    "__main__": 11,
 }
 BASES = {
     "api"
