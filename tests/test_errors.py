@@ -24,6 +24,7 @@ BUILT_INS = {
     "RefusalError": RuntimeError,
     "MissingExtraError": ImportError,
     "ModelFileError": ValueError,
+    "OffloadError": OSError,
 }
 COPIES = pytest.mark.parametrize(
     "duplicate", [copy.copy, lambda error: pickle.loads(pickle.dumps(error))], ids=["copy", "pickle"]

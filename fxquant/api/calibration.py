@@ -9,6 +9,7 @@ from fxquant.calibration import (
     DEFAULT_TIMEOUT,
     Choices,
     Job,
+    Offload,
     Statistics,
     apply,
     calibrate_graph,
@@ -18,6 +19,7 @@ from fxquant.calibration import (
     whole,
 )
 from fxquant.graph import Stage, get_record
+from fxquant.storage import releasing
 
 
 def calibrate(
@@ -31,6 +33,7 @@ def calibrate(
     progress: bool = True,
     shard: bool = True,
     timeout: float = DEFAULT_TIMEOUT,
+    offload: Offload | None = None,
 ) -> Statistics:
     """Find the range of every quantizer of a prepared model, in place, from one pass over data.
 
@@ -53,6 +56,8 @@ def calibrate(
         shard: Whether each process of a torch.distributed job takes its part of the batches; False where
             each is given batches of its own. Without a job it means nothing.
         timeout: Seconds that a process of a job may take for one batch before the others give it up.
+        offload: How to run a model that does not fit into memory, or onto a device, block by block: the
+            ranges are the same, all batches count or none. None to run it as a whole.
 
     Returns:
         What was seen, for ``apply_statistics`` with another method, or ``save_statistics``.
@@ -74,6 +79,7 @@ def calibrate(
         checkpoint=None if checkpoint is None else Path(checkpoint),
         progress=progress,
         job=Job(shard=shard, timeout=timeout),
+        offload=offload,
     )
 
 
@@ -87,6 +93,7 @@ def collect_statistics(
     progress: bool = True,
     shard: bool = True,
     timeout: float = DEFAULT_TIMEOUT,
+    offload: Offload | None = None,
 ) -> Statistics:
     """Return what the quantizers of a prepared model are given, from one pass over data; set no range.
 
@@ -101,6 +108,7 @@ def collect_statistics(
         progress: As for ``calibrate``.
         shard: As for ``calibrate``.
         timeout: As for ``calibrate``.
+        offload: As for ``calibrate``.
 
     Raises:
         OptionError: If a method does not exist.
@@ -114,7 +122,9 @@ def collect_statistics(
     path = None if checkpoint is None else Path(checkpoint)
     gm, job = unwrapped(prepared), Job(shard=shard, timeout=timeout)
     with whole(gm):
-        return collect_graph(gm, batches, kinds, into=into, checkpoint=path, progress=progress, job=job)
+        return collect_graph(
+            gm, batches, kinds, into=into, checkpoint=path, progress=progress, job=job, offload=offload
+        )
 
 
 def apply_statistics(
@@ -144,5 +154,5 @@ def apply_statistics(
     """
     gm = unwrapped(prepared)
     get_record(gm, Stage.PREPARED)
-    with whole(gm):
+    with whole(gm), releasing(gm):
         apply(gm, statistics, Choices.of(method, weights, overrides))

@@ -2,12 +2,14 @@
 
 from fxquant.calibration.apply import apply
 from fxquant.calibration.batches import Batches, as_batches, calls_of, first_call
+from fxquant.calibration.blockwise import NodeRunner, run_blockwise
 from fxquant.calibration.calibrate import calibrate_graph, collect_graph, uncalibrated_layers
 from fxquant.calibration.choices import Choices
 from fxquant.calibration.distributed import Job
 from fxquant.calibration.example_calls import batch_call, example_call
 from fxquant.calibration.interpreter import CalibrationInterpreter
 from fxquant.calibration.methods import METHODS, Method, method_of
+from fxquant.calibration.offload import Offload
 from fxquant.calibration.progress import with_progress
 from fxquant.calibration.sharding import sharded
 from fxquant.calibration.signature import Signature
@@ -25,6 +27,8 @@ __all__ = [
     "Job",
     "Kind",
     "Method",
+    "NodeRunner",
+    "Offload",
     "Signature",
     "Statistics",
     "TensorStatistics",
@@ -38,6 +42,7 @@ __all__ = [
     "first_call",
     "load_statistics",
     "method_of",
+    "run_blockwise",
     "save_statistics",
     "sharded",
     "uncalibrated_layers",

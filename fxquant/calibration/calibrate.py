@@ -12,6 +12,7 @@ from fxquant.calibration.apply import apply
 from fxquant.calibration.choices import Choices
 from fxquant.calibration.distributed import Job, collect_alone, collect_together
 from fxquant.calibration.interpreter import CalibrationInterpreter
+from fxquant.calibration.offload import Offload
 from fxquant.calibration.signature import Signature
 from fxquant.calibration.sites import activation_sites, weight_sites
 from fxquant.calibration.statistics import Statistics
@@ -21,6 +22,7 @@ from fxquant.calibration.wrapped import whole
 from fxquant.errors import StatisticsError
 from fxquant.graph import Example, Stage, get_record, set_record
 from fxquant.graph.fresh import rows_of
+from fxquant.storage import releasing
 
 _FEW = 2  # rows that are enough to export with
 
@@ -33,6 +35,7 @@ def calibrate_graph(
     checkpoint: Path | None = None,
     progress: bool = True,
     job: Job = Job(),  # noqa: B008  # frozen
+    offload: Offload | None = None,
 ) -> Statistics:
     """Run batches through a prepared model in float, set the range of every quantizer, return what was seen.
 
@@ -46,6 +49,7 @@ def calibrate_graph(
         checkpoint: See ``collect``.
         progress: See ``collect``.
         job: How the processes of a distributed job share the work.
+        offload: See ``collect``.
 
     Raises:
         ModelTypeError: If gm is not a prepared model.
@@ -58,7 +62,7 @@ def calibrate_graph(
     get_record(gm, Stage.PREPARED)
     choices.check(activation_sites(gm), weight_sites(gm))
     with whole(gm):
-        return _calibrated(gm, batches, choices, checkpoint, progress, job)
+        return _calibrated(gm, batches, choices, checkpoint, progress, job, offload)
 
 
 def collect_graph(
@@ -70,6 +74,7 @@ def collect_graph(
     checkpoint: Path | None = None,
     progress: bool = True,
     job: Job = Job(),  # noqa: B008  # frozen
+    offload: Offload | None = None,
 ) -> Statistics:
     """Collect statistics as ``collect`` does, with all processes of a job, and remember the first batch.
 
@@ -81,6 +86,7 @@ def collect_graph(
         checkpoint: See ``collect``.
         progress: See ``collect``.
         job: How the processes of a distributed job share the work.
+        offload: See ``collect``.
 
     Raises:
         ModelTypeError: If gm is not a prepared model.
@@ -94,11 +100,27 @@ def collect_graph(
     remember = first.append if record.example is None else None
     if job.is_joined():
         collect_together(
-            gm, batches, statistics, job, checkpoint=checkpoint, progress=progress, remember=remember
+            gm,
+            batches,
+            statistics,
+            job,
+            checkpoint=checkpoint,
+            progress=progress,
+            remember=remember,
+            offload=offload,
         )
     else:
-        check_weights(gm)
-        collect_alone(gm, batches, statistics, checkpoint=checkpoint, progress=progress, remember=remember)
+        with releasing(gm):
+            check_weights(gm)
+        collect_alone(
+            gm,
+            batches,
+            statistics,
+            checkpoint=checkpoint,
+            progress=progress,
+            remember=remember,
+            offload=offload,
+        )
     if first:
         small, whole = _copied(first[0], _FEW), first[0]
         set_record(gm, replace(record, example=small if _runs(gm, small) else _copied(whole, None)))
@@ -119,17 +141,26 @@ def _calibrated(
     checkpoint: Path | None,
     progress: bool,
     job: Job,
+    offload: Offload | None,
 ) -> Statistics:
     statistics = Statistics(choices.kinds)
     try:
         collect_graph(
-            gm, batches, choices.kinds, into=statistics, checkpoint=checkpoint, progress=progress, job=job
+            gm,
+            batches,
+            choices.kinds,
+            into=statistics,
+            checkpoint=checkpoint,
+            progress=progress,
+            job=job,
+            offload=offload,
         )
     except KeyboardInterrupt:
         if statistics.num_batches:
             apply(gm, statistics, choices)
         raise
-    apply(gm, statistics, choices)
+    with releasing(gm):
+        apply(gm, statistics, choices)
     return statistics
 
 
@@ -145,7 +176,7 @@ def _check_kinds(statistics: Statistics, kinds: Iterable[Kind]) -> None:
 def _runs(gm: fx.GraphModule, example: Example) -> bool:
     """Whether the model runs on a call: where its batch size is fixed, not on another one."""
     try:
-        with torch.no_grad():
+        with torch.no_grad(), releasing(gm):
             CalibrationInterpreter(gm).run_all(*Signature(gm).bind(example).values())
     except Exception:  # whatever the model raises
         return False

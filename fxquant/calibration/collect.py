@@ -1,7 +1,8 @@
 """collect: run batches through a prepared model in float, once, and gather statistics of its tensors."""
 
 import contextlib
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -9,10 +10,12 @@ from torch import fx
 
 from fxquant.calibration.batches import as_batches, calls_of
 from fxquant.calibration.checkpoint import Checkpoint
+from fxquant.calibration.collect_blockwise import collect_blockwise
 from fxquant.calibration.collector import Collector
 from fxquant.calibration.interpreter import CalibrationInterpreter, NonFiniteFinder
 from fxquant.calibration.merging import Part
 from fxquant.calibration.observed_model import ObservedModel
+from fxquant.calibration.offload import Offload
 from fxquant.calibration.progress import with_progress
 from fxquant.calibration.signature import Signature
 from fxquant.calibration.sites import activation_sites
@@ -27,6 +30,7 @@ def collect(
     *,
     checkpoint: Checkpoint | None = None,
     progress: bool = True,
+    offload: Offload | None = None,
     remember: Callable[[Example], None] | None = None,
     tick: Callable[[], None] = lambda: None,
 ) -> None:
@@ -44,6 +48,8 @@ def collect(
         progress: Whether to show a progress bar where there is a terminal.
         remember: Is given the first batch; None where it is not wanted.
         tick: Is called after every batch.
+        offload: How to run the model block by block; None to run it as a whole. Block by block, all batches
+            count or none.
 
     Raises:
         BatchError: If the model rejects a batch.
@@ -51,12 +57,16 @@ def collect(
         StatisticsError: If the checkpoint does not belong to this model and these kinds.
     """
     seen = set() if checkpoint is None else checkpoint.resume(part)
-    sites = [site for site in activation_sites(gm) if site.quantizer.is_overwrite_allowed()]
-    collector = Collector(sites, part.statistics)
     signature, batches = Signature(gm), as_batches(batches)
-    runner = _Runner(gm, collector, signature)
     keeping = contextlib.nullcontext() if checkpoint is None else checkpoint.keeping(part)
     shown = with_progress(calls_of(batches, signature), batches, progress=progress)
+    if offload is not None:
+        with keeping, contextlib.closing(shown) as calls:
+            _collect_blockwise(gm, calls, part, seen, offload, remember, tick)
+        return
+    sites = [site for site in activation_sites(gm) if site.quantizer.is_overwrite_allowed()]
+    collector = Collector(sites, part.statistics)
+    runner = _Runner(gm, collector, signature)
     with keeping as saver, runner, contextlib.closing(shown) as calls:
         for index, (number, example) in enumerate(zip(part.numbering(), calls, strict=False)):
             if index == 0 and remember is not None:
@@ -67,6 +77,33 @@ def collect(
                 if saver is not None:
                     saver.save_now_and_then()
             tick()
+
+
+def _collect_blockwise(
+    gm: fx.GraphModule,
+    calls: Iterable[Example],
+    part: Part,
+    seen: set[int],
+    offload: Offload,
+    remember: Callable[[Example], None] | None,
+    tick: Callable[[], None],
+) -> None:
+    numbers: set[int] = set()
+
+    def unseen() -> Iterator[Example]:
+        for index, (number, example) in enumerate(zip(part.numbering(), calls, strict=False)):
+            if index == 0 and remember is not None:
+                remember(example)
+            tick()
+            if number not in seen:
+                numbers.add(number)
+                yield example
+
+    wanted = unseen()
+    first = next(wanted, None)
+    if first is not None:
+        collect_blockwise(gm, itertools.chain((first,), wanted), part.statistics, offload)
+        part.numbers.update(numbers)
 
 
 class _Runner:

@@ -17,6 +17,7 @@ from fxquant.calibration.checkpoint import Checkpoint
 from fxquant.calibration.collect import collect
 from fxquant.calibration.loaders import Loader
 from fxquant.calibration.merging import Part, broadcast_bytes, merge_parts
+from fxquant.calibration.offload import Offload
 from fxquant.calibration.sharding import sharded
 from fxquant.calibration.sites import activation_sites
 from fxquant.calibration.statistics import Statistics
@@ -24,6 +25,7 @@ from fxquant.calibration.team import DEFAULT_TIMEOUT, Team
 from fxquant.calibration.weights import check_weights
 from fxquant.errors import OptionError
 from fxquant.graph import Example
+from fxquant.storage import releasing
 
 _Remember = Callable[[Example], None] | None
 
@@ -58,6 +60,7 @@ def collect_alone(
     checkpoint: Path | None = None,
     progress: bool = True,
     remember: _Remember = None,
+    offload: Offload | None = None,
 ) -> None:
     """Add what this process alone sees of all batches to statistics, however it ends.
 
@@ -68,7 +71,7 @@ def collect_alone(
     keeper = None if checkpoint is None else Checkpoint(path=checkpoint)
     part = Part(statistics=statistics if keeper is None else Statistics(statistics.kinds))
     try:
-        collect(gm, batches, part, checkpoint=keeper, progress=progress, remember=remember)
+        collect(gm, batches, part, checkpoint=keeper, progress=progress, remember=remember, offload=offload)
     finally:
         if part.statistics is not statistics:
             statistics.merge(part.statistics)
@@ -87,6 +90,7 @@ def collect_together(
     checkpoint: Path | None = None,
     progress: bool = True,
     remember: _Remember = None,
+    offload: Offload | None = None,
 ) -> None:
     """Add what all processes of the job see of their parts of the batches to statistics, the same on all.
 
@@ -101,13 +105,15 @@ def collect_together(
         checkpoint: See ``Checkpoint``.
         progress: Whether rank 0 shows a progress bar.
         remember: Is given the job's first batch; None where it is not wanted.
+        offload: See ``collect``; the timeout is then that for all batches through one block.
 
     Raises:
         BatchError: If there is no batch on any process.
         DistributedError: If a process is lost, or fails with an error of its own.
         FxQuantError: As ``collect``.
     """
-    team = Team(job.timeout, _fingerprint(gm, statistics))
+    with releasing(gm):
+        team = Team(job.timeout, _fingerprint(gm, statistics))
     is_shared = job.shard and not _is_sharded(batches)
     part = Part(statistics=Statistics(statistics.kinds), start=team.rank, step=team.size)
     keeper = None
@@ -116,7 +122,8 @@ def collect_together(
     first: list[Example] = []
 
     def work() -> str:
-        check_weights(gm)
+        with releasing(gm):
+            check_weights(gm)
         collect(
             gm,
             sharded(batches, team.rank, team.size) if job.shard else batches,
@@ -125,6 +132,7 @@ def collect_together(
             progress=progress and team.rank == 0,
             remember=first.append,
             tick=team.tick,
+            offload=offload,
         )
         return "has a batch" if first else ""
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
+import torch
 from torch import nn
 
 from fxquant.errors import OptionError
@@ -87,6 +88,8 @@ class Op:
         macs: Counts the multiply-accumulates of a call; None for an op that takes next to none.
         gate: Functions that, one after the other, give what the op multiplies its input with; empty for an
             op that is no such product.
+        in_place: Writes what one of its modules computes into the module's input, given both; None where
+            torch has no such function.
         onnx: Name of the ONNX op it becomes, as documentation; several where it depends on the arguments.
     """
 
@@ -112,6 +115,7 @@ class Op:
     layer: LayerForm | None = None
     macs: Macs | None = None
     gate: tuple[Callable[..., Any], ...] = ()
+    in_place: Callable[[Any, torch.Tensor], torch.Tensor] | None = None
     onnx: str = ""
 
     def __post_init__(self) -> None:
