@@ -217,7 +217,7 @@ def nothing(rank, folder):
     [
         (not_a_number, NonFiniteError, "Rank 1: NaN or Inf in batch 3 .* 'x'"),
         (wrong_shape, BatchError, "Rank 1: The model rejects batch 5"),
-        (broken_data, DistributedError, "Rank 1: OSError: the disk is gone"),
+        (broken_data, BatchError, "Rank 1: Batch .* could not be loaded: OSError: the disk is gone"),
         (other_model, StatisticsError, "Rank 1 calibrates another model than rank 0"),
         (nothing, BatchError, "The data holds no batch"),
     ],
