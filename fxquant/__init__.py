@@ -3,6 +3,7 @@
 from fxquant.api import (
     QuantizationResult,
     apply_statistics,
+    average_range_gradients,
     calibrate,
     collect_statistics,
     convert,
@@ -11,6 +12,7 @@ from fxquant.api import (
     load_encodings,
     prepare,
     quantize,
+    range_parameters,
     report,
     verify,
 )
@@ -28,6 +30,7 @@ __all__ = [
     "Statistics",
     "__version__",
     "apply_statistics",
+    "average_range_gradients",
     "calibrate",
     "collect_statistics",
     "convert",
@@ -39,6 +42,7 @@ __all__ = [
     "parameters_on_meta",
     "prepare",
     "quantize",
+    "range_parameters",
     "report",
     "save_statistics",
     "verify",

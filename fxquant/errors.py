@@ -58,6 +58,10 @@ class StatisticsError(FxQuantError, ValueError):
     """Statistics that cannot be read, or that do not hold what is asked of them."""
 
 
+class DistributedError(FxQuantError, RuntimeError):
+    """Another process of a distributed job failed in a way of its own, or was lost."""
+
+
 class NotCalibratedError(FxQuantError, RuntimeError):
     """A quantizer has no range yet."""
 

@@ -29,6 +29,7 @@ FLOORS = {
     "api": 10,
     "quantsim": 10,
     "cli": 10,
+    "__main__": 11,
 }
 BASES = {
     "api"

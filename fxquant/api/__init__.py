@@ -4,10 +4,12 @@ from fxquant.api.automatic import QuantizationResult, quantize
 from fxquant.api.calibration import apply_statistics, calibrate, collect_statistics
 from fxquant.api.files import export, lint, verify
 from fxquant.api.model import convert, load_encodings, prepare, report
+from fxquant.api.training import average_range_gradients, range_parameters
 
 __all__ = [
     "QuantizationResult",
     "apply_statistics",
+    "average_range_gradients",
     "calibrate",
     "collect_statistics",
     "convert",
@@ -16,6 +18,7 @@ __all__ = [
     "load_encodings",
     "prepare",
     "quantize",
+    "range_parameters",
     "report",
     "verify",
 ]

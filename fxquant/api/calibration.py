@@ -3,23 +3,27 @@
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from torch import fx
+from torch import nn
 
 from fxquant.calibration import (
+    DEFAULT_TIMEOUT,
     Choices,
+    Job,
     Offload,
     Statistics,
     apply,
     calibrate_graph,
     collect_graph,
     method_of,
+    unwrapped,
+    whole,
 )
 from fxquant.graph import Stage, get_record
 from fxquant.storage import releasing
 
 
 def calibrate(
-    prepared: fx.GraphModule,
+    prepared: nn.Module,
     batches: object,
     method: str = "minmax",
     *,
@@ -27,12 +31,15 @@ def calibrate(
     overrides: Mapping[str, str] | None = None,
     checkpoint: str | Path | None = None,
     progress: bool = True,
+    shard: bool = True,
+    timeout: float = DEFAULT_TIMEOUT,
     offload: Offload | None = None,
 ) -> Statistics:
     """Find the range of every quantizer of a prepared model, in place, from one pass over data.
 
     Args:
-        prepared: What ``prepare`` returned.
+        prepared: What ``prepare`` returned, also wrapped in DistributedDataParallel or sharded by
+            ``fully_shard``, docs/distributed.md.
         batches: An iterable of batches: tensors, tuples of positional arguments, dicts of keyword
             arguments, or a DataLoader's (input, label), whose label is dropped; or arrays, a file, a function
             that makes batches, or ``fxquant.Batches`` (docs/data.md). The first one is remembered as the
@@ -46,6 +53,9 @@ def calibrate(
         checkpoint: A file that keeps what was seen, in case the run ends early. Where it exists, the run goes
             on from it: batches that it has seen are passed over.
         progress: Whether to show a progress bar, where there is a terminal.
+        shard: Whether each process of a torch.distributed job takes its part of the batches; False where
+            each is given batches of its own. Without a job it means nothing.
+        timeout: Seconds that a process of a job may take for one batch before the others give it up.
         offload: How to run a model that does not fit into memory, or onto a device, block by block: the
             ranges are the same, all batches count or none. None to run it as a whole.
 
@@ -57,28 +67,32 @@ def calibrate(
         ModelTypeError: If it is not a prepared model.
         BatchError: If there is no batch, or the model rejects one.
         NonFiniteError: If NaN or Inf shows up; names the first layer where it did.
+        DistributedError: If another process of the job is lost. What one raises, all raise.
         StatisticsError: If the checkpoint cannot be read or belongs to another model.
 
     KeyboardInterrupt leaves the ranges of the batches seen until then.
     """
     return calibrate_graph(
-        prepared,
+        unwrapped(prepared),
         batches,
         Choices.of(method, weights, overrides),
         checkpoint=None if checkpoint is None else Path(checkpoint),
         progress=progress,
+        job=Job(shard=shard, timeout=timeout),
         offload=offload,
     )
 
 
 def collect_statistics(
-    prepared: fx.GraphModule,
+    prepared: nn.Module,
     batches: object,
     methods: Iterable[str] = ("minmax",),
     *,
     into: Statistics | None = None,
     checkpoint: str | Path | None = None,
     progress: bool = True,
+    shard: bool = True,
+    timeout: float = DEFAULT_TIMEOUT,
     offload: Offload | None = None,
 ) -> Statistics:
     """Return what the quantizers of a prepared model are given, from one pass over data; set no range.
@@ -92,6 +106,8 @@ def collect_statistics(
             early. None for fresh ones.
         checkpoint: As for ``calibrate``.
         progress: As for ``calibrate``.
+        shard: As for ``calibrate``.
+        timeout: As for ``calibrate``.
         offload: As for ``calibrate``.
 
     Raises:
@@ -99,17 +115,20 @@ def collect_statistics(
         ModelTypeError: If it is not a prepared model.
         BatchError: If there is no batch, or the model rejects one.
         NonFiniteError: If NaN or Inf shows up; names the first layer where it did.
+        DistributedError: If another process of the job is lost. What one raises, all raise.
         StatisticsError: If the checkpoint or ``into`` belongs to another model or other methods.
     """
     kinds = {method_of(method).kind for method in methods}
     path = None if checkpoint is None else Path(checkpoint)
-    return collect_graph(
-        prepared, batches, kinds, into=into, checkpoint=path, progress=progress, offload=offload
-    )
+    gm, job = unwrapped(prepared), Job(shard=shard, timeout=timeout)
+    with whole(gm):
+        return collect_graph(
+            gm, batches, kinds, into=into, checkpoint=path, progress=progress, job=job, offload=offload
+        )
 
 
 def apply_statistics(
-    prepared: fx.GraphModule,
+    prepared: nn.Module,
     statistics: Statistics,
     method: str = "minmax",
     *,
@@ -133,6 +152,7 @@ def apply_statistics(
         ModelTypeError: If it is not a prepared model.
         StatisticsError: If they lack a tensor, or what the method needs; names it.
     """
-    get_record(prepared, Stage.PREPARED)
-    with releasing(prepared):
-        apply(prepared, statistics, Choices.of(method, weights, overrides))
+    gm = unwrapped(prepared)
+    get_record(gm, Stage.PREPARED)
+    with whole(gm), releasing(gm):
+        apply(gm, statistics, Choices.of(method, weights, overrides))

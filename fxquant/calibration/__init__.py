@@ -5,6 +5,7 @@ from fxquant.calibration.batches import Batches, as_batches, calls_of, first_cal
 from fxquant.calibration.blockwise import NodeRunner, run_blockwise
 from fxquant.calibration.calibrate import calibrate_graph, collect_graph, uncalibrated_layers
 from fxquant.calibration.choices import Choices
+from fxquant.calibration.distributed import Job
 from fxquant.calibration.example_calls import batch_call, example_call
 from fxquant.calibration.interpreter import CalibrationInterpreter
 from fxquant.calibration.methods import METHODS, Method, method_of
@@ -13,13 +14,17 @@ from fxquant.calibration.progress import with_progress
 from fxquant.calibration.sharding import sharded
 from fxquant.calibration.signature import Signature
 from fxquant.calibration.statistics import Statistics, load_statistics, save_statistics
+from fxquant.calibration.team import DEFAULT_TIMEOUT
 from fxquant.calibration.tensor_statistics import Kind, TensorStatistics
+from fxquant.calibration.wrapped import unwrapped, whole
 
 __all__ = [
+    "DEFAULT_TIMEOUT",
     "METHODS",
     "Batches",
     "CalibrationInterpreter",
     "Choices",
+    "Job",
     "Kind",
     "Method",
     "NodeRunner",
@@ -41,5 +46,7 @@ __all__ = [
     "save_statistics",
     "sharded",
     "uncalibrated_layers",
+    "unwrapped",
+    "whole",
     "with_progress",
 ]

@@ -1,90 +1,109 @@
 """collect: run batches through a prepared model in float, once, and gather statistics of its tensors."""
 
 import contextlib
-import logging
-import time
+import itertools
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import fx
 
-from fxquant.calibration.batches import as_batches, calls_of, no_batch
+from fxquant.calibration.batches import as_batches, calls_of
+from fxquant.calibration.checkpoint import Checkpoint
 from fxquant.calibration.collect_blockwise import collect_blockwise
 from fxquant.calibration.collector import Collector
 from fxquant.calibration.interpreter import CalibrationInterpreter, NonFiniteFinder
+from fxquant.calibration.merging import Part
 from fxquant.calibration.observed_model import ObservedModel
 from fxquant.calibration.offload import Offload
 from fxquant.calibration.progress import with_progress
 from fxquant.calibration.signature import Signature
 from fxquant.calibration.sites import activation_sites
-from fxquant.calibration.statistics import Statistics, load_statistics, save_statistics
-from fxquant.calibration.tensor_statistics import Kind
-from fxquant.errors import BatchError, NonFiniteError, StatisticsError, first_line
+from fxquant.errors import BatchError, NonFiniteError, first_line
 from fxquant.graph import Example
-
-log = logging.getLogger(__name__)
-
-_SAVE_EVERY = 60.0  # seconds between two writes of a checkpoint
 
 
 def collect(
     gm: fx.GraphModule,
     batches: object,
-    kinds: Iterable[Kind],
+    part: Part,
     *,
-    into: Statistics | None = None,
-    checkpoint: Path | None = None,
+    checkpoint: Checkpoint | None = None,
     progress: bool = True,
     offload: Offload | None = None,
-    remember: Callable[[Example], None] = lambda example: None,
-) -> Statistics:
-    """Run every batch through a prepared model in float; return what its quantizers were given.
+    remember: Callable[[Example], None] | None = None,
+    tick: Callable[[], None] = lambda: None,
+) -> None:
+    """Run every batch through a prepared model in float, and add what its quantizers were given to a part.
 
     One pass over the data serves every kind of statistics. A batch counts wholly or not at all: whatever
-    ends the run early, ``into`` and the checkpoint hold the batches before.
+    ends the run early, ``part`` and the checkpoint hold the batches before.
 
     Args:
         gm: The prepared model.
         batches: The data.
-        kinds: The kinds of statistics wanted.
-        into: Statistics to add to; None for fresh ones.
-        checkpoint: A file to save the statistics to, every minute and at the end however it comes. Where it
-            exists, its statistics go on, and the batches that it has seen are passed over.
+        part: What was seen; this adds to it.
+        checkpoint: Where to save it, every minute and at the end however it comes. Where its files exist,
+            what they hold goes on, and the batches that they have seen are passed over.
         progress: Whether to show a progress bar where there is a terminal.
+        remember: Is given the first batch; None where it is not wanted.
+        tick: Is called after every batch.
         offload: How to run the model block by block; None to run it as a whole. Block by block, all batches
             count or none.
-        remember: Is given the first batch.
 
     Raises:
-        BatchError: If there is no batch, or the model rejects one.
+        BatchError: If the model rejects a batch.
         NonFiniteError: If NaN or Inf shows up where a range is measured.
-        StatisticsError: If the checkpoint, or ``into``, does not belong to this model and these kinds.
+        StatisticsError: If the checkpoint does not belong to this model and these kinds.
     """
-    statistics = into if into is not None else Statistics(kinds)
-    seen_before = _resumed(statistics, checkpoint)
-    _check_kinds(statistics, kinds)
+    seen = set() if checkpoint is None else checkpoint.resume(part)
     signature, batches = Signature(gm), as_batches(batches)
-    shown = with_progress(calls_of(batches, signature), batches, progress)
+    keeping = contextlib.nullcontext() if checkpoint is None else checkpoint.keeping(part)
+    shown = with_progress(calls_of(batches, signature), batches, progress=progress)
     if offload is not None:
-        with _saving(statistics, checkpoint), contextlib.closing(shown) as calls:
-            collect_blockwise(gm, calls, statistics, offload, passed_over=seen_before, remember=remember)
-        return statistics
+        with keeping, contextlib.closing(shown) as calls:
+            _collect_blockwise(gm, calls, part, seen, offload, remember, tick)
+        return
     sites = [site for site in activation_sites(gm) if site.quantizer.is_overwrite_allowed()]
-    collector = Collector(sites, statistics)
+    collector = Collector(sites, part.statistics)
     runner = _Runner(gm, collector, signature)
-    with _saving(statistics, checkpoint) as save, runner, contextlib.closing(shown) as calls:
-        index = -1
-        for index, example in enumerate(calls):
-            if index == 0:
+    with keeping as saver, runner, contextlib.closing(shown) as calls:
+        for index, (number, example) in enumerate(zip(part.numbering(), calls, strict=False)):
+            if index == 0 and remember is not None:
                 remember(example)
-            if index >= seen_before:
-                runner.run(example, index)
-                save()
-    if index < 0:
-        raise no_batch()
-    return statistics
+            if number not in seen:
+                runner.run(example, number)
+                part.numbers.add(number)
+                if saver is not None:
+                    saver.save_now_and_then()
+            tick()
+
+
+def _collect_blockwise(
+    gm: fx.GraphModule,
+    calls: Iterable[Example],
+    part: Part,
+    seen: set[int],
+    offload: Offload,
+    remember: Callable[[Example], None] | None,
+    tick: Callable[[], None],
+) -> None:
+    numbers: set[int] = set()
+
+    def unseen() -> Iterator[Example]:
+        for index, (number, example) in enumerate(zip(part.numbering(), calls, strict=False)):
+            if index == 0 and remember is not None:
+                remember(example)
+            tick()
+            if number not in seen:
+                numbers.add(number)
+                yield example
+
+    wanted = unseen()
+    first = next(wanted, None)
+    if first is not None:
+        collect_blockwise(gm, itertools.chain((first,), wanted), part.statistics, offload)
+        part.numbers.update(numbers)
 
 
 class _Runner:
@@ -142,40 +161,3 @@ class _Runner:
             layer=layer or None,
             remedy="Remove such values from the data, or mend that layer.",
         )
-
-
-def _resumed(statistics: Statistics, checkpoint: Path | None) -> int:
-    """Add what a checkpoint holds; return how many batches that is."""
-    if checkpoint is None or not checkpoint.exists():
-        return 0
-    saved = load_statistics(checkpoint)
-    log.info("going on from '%s', which has seen %d batches", checkpoint, saved.num_batches)
-    statistics.merge(saved)
-    return saved.num_batches
-
-
-def _check_kinds(statistics: Statistics, kinds: Iterable[Kind]) -> None:
-    missing = sorted(kind.value for kind in frozenset(kinds) - statistics.kinds)
-    if missing:
-        raise StatisticsError(
-            f"The statistics to add to hold nothing of the kind '{missing[0]}'.",
-            remedy="Begin with new ones, or ask for the methods that they were begun for.",
-        )
-
-
-@contextlib.contextmanager
-def _saving(statistics: Statistics, checkpoint: Path | None) -> Iterator[Callable[[], None]]:
-    """Save statistics now and then, and at the end, however it comes."""
-    last = time.monotonic()
-
-    def save() -> None:
-        nonlocal last
-        if checkpoint is not None and time.monotonic() - last > _SAVE_EVERY:
-            save_statistics(statistics, checkpoint)
-            last = time.monotonic()
-
-    try:
-        yield save
-    finally:
-        if checkpoint is not None and statistics.num_batches:
-            save_statistics(statistics, checkpoint)

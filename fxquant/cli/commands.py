@@ -15,10 +15,11 @@ from rich.markup import escape
 from rich.table import Table
 from torch import fx
 
-from fxquant.api import calibrate, convert, export, load_encodings, prepare, report, verify
+from fxquant.api import convert, export, load_encodings, prepare, report, verify
 from fxquant.api import lint as lint_file
 from fxquant.arithmetic import ARITHMETICS, FLOAT
 from fxquant.calibration import first_call
+from fxquant.cli.calibration_commands import calibrated, calibration_options
 from fxquant.cli.loading import load_batches, load_model
 from fxquant.errors import FxQuantError, unknown_option
 from fxquant.export import DEFAULT_VERSION, VERSIONS
@@ -86,6 +87,12 @@ def main(verbose: int) -> None:
     show_default=True,
     help="How the simulation rounds.",
 )
+@click.option(
+    "--statistics",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Take all ranges from what 'fxquant calibrate' wrote; BATCHES then only verify.",
+)
+@calibration_options
 def quantize(
     model: str,
     batches: Path,
@@ -95,13 +102,15 @@ def quantize(
     encodings: Path | None,
     encodings_version: str | None,
     arithmetic: str,
+    statistics: Path | None,
+    **options: Any,
 ) -> None:
     """Quantize MODEL on BATCHES, an .npz file with one array per input; write and verify the files."""
     data = load_batches(batches, batch_size)
     loaded = load_model(model)
     prepared = prepare(loaded, first_call(loaded, data)[0], target=target)
     if encodings is None:
-        calibrate(prepared, data)
+        calibrated(prepared, data, statistics, **options)
     else:
         load_encodings(prepared, encodings)
     quantized = convert(prepared, arithmetic)
