@@ -1,0 +1,61 @@
+"""AIMET: pip install aimet-torch==2.42.0"""
+
+from collections.abc import Iterator
+from importlib.metadata import version
+
+import torch
+from torch import nn
+
+from benchmarks.models import Batch
+from tests.peers.speed.job import Job, Peer
+from tests.zoo.torchvision_models import import_torchvision
+
+import_torchvision()  # aimet-torch imports it, which fails beside a CPU build of torch without this
+from aimet_common.defs import QuantScheme  # noqa: E402
+from aimet_torch.quantsim import QuantizationSimModel  # noqa: E402
+
+_SCHEMES = {
+    "minmax": QuantScheme.min_max,
+    "percentile": QuantScheme.post_training_percentile,
+    "sqnr": QuantScheme.post_training_tf_enhanced,
+}
+
+
+class _Positional(nn.Module):
+    """A text model as AIMET traces it: positional arguments, one tensor."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        return self.model(input_ids, attention_mask)[0]
+
+
+def _arguments(batch: Batch) -> tuple[torch.Tensor, ...]:
+    return tuple(batch.values()) if isinstance(batch, dict) else (batch,)
+
+
+def _jobs(model: nn.Module, batch: Batch) -> Iterator[Job]:
+    traced = _Positional(model) if isinstance(batch, dict) else model
+    for measure, scheme in _SCHEMES.items():
+        sim = QuantizationSimModel(
+            traced, _arguments(batch), quant_scheme=scheme, default_output_bw=8, default_param_bw=8
+        )
+        if measure == "percentile":
+            sim.set_percentile_value(99.99)
+
+        def calibrate(batches, sim=sim):
+            sim.compute_encodings(lambda model: [model(*_arguments(one)) for one in batches])
+
+        yield Job(measure=measure, note=scheme.name, run=calibrate)
+    sim.compute_encodings(lambda model: model(*_arguments(batch)))
+    simulated = sim.model
+    yield Job(
+        measure="forward",
+        note="QuantizationSimModel",
+        run=lambda batches: [simulated(*_arguments(one)) for one in batches] and None,
+    )
+
+
+PEER = Peer(title=f"AIMET {version('aimet-torch')}", jobs=_jobs)
