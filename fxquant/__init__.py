@@ -2,7 +2,9 @@
 
 from fxquant.api import (
     QuantizationResult,
+    apply_statistics,
     calibrate,
+    collect_statistics,
     convert,
     export,
     lint,
@@ -12,6 +14,7 @@ from fxquant.api import (
     report,
     verify,
 )
+from fxquant.calibration import Statistics, load_statistics, save_statistics
 from fxquant.lint import LintReport
 
 __version__ = "0.1.0"
@@ -19,14 +22,19 @@ __version__ = "0.1.0"
 __all__ = [
     "LintReport",
     "QuantizationResult",
+    "Statistics",
     "__version__",
+    "apply_statistics",
     "calibrate",
+    "collect_statistics",
     "convert",
     "export",
     "lint",
     "load_encodings",
+    "load_statistics",
     "prepare",
     "quantize",
     "report",
+    "save_statistics",
     "verify",
 ]

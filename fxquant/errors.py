@@ -50,6 +50,10 @@ class NonFiniteError(FxQuantError, ValueError):
     """NaN or Inf where a quantization range was to be measured."""
 
 
+class StatisticsError(FxQuantError, ValueError):
+    """Statistics that cannot be read, or that do not hold what is asked of them."""
+
+
 class NotCalibratedError(FxQuantError, RuntimeError):
     """A quantizer has no range yet."""
 

@@ -36,7 +36,7 @@ def test_prepared_network_run_in_float_equals_the_captured_one(name, target):
     captured = capture(model)
     prepared = fxquant.prepare(model, target=target, config=pipeline_without_folding(target))
     example = Signature(prepared).call(batch if isinstance(batch, dict) else batch.clone())
-    interpreter = CalibrationInterpreter(prepared, set())
+    interpreter = CalibrationInterpreter(prepared)
     result = interpreter.run(*example.args, *example.kwargs.values())
     torch.testing.assert_close(result, run(captured, batch), rtol=0, atol=0)
 

@@ -131,7 +131,7 @@ def case(request):
 def test_prepared_model_in_float_computes_what_the_model_computes(case, target):
     model, batch = case
     prepared = fxquant.prepare(model, target=target)
-    interpreter = CalibrationInterpreter(prepared, set())
+    interpreter = CalibrationInterpreter(prepared)
     with torch.no_grad():
         result = interpreter.run(*Signature(prepared).call(batch.clone()).args)
         torch.testing.assert_close(result, model(batch.clone()))

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from fxquant.api.model import calibrate, convert, prepare, report
+from fxquant.api.calibration import calibrate
+from fxquant.api.model import convert, prepare, report
 from fxquant.calibration import (
     peek,
     without_label,

@@ -1,4 +1,4 @@
-"""The verbs that make a quantized model: prepare, calibrate, load_encodings, convert; and its report."""
+"""The verbs that make a quantized model: prepare, load_encodings, convert; and its report."""
 
 import copy
 import logging
@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 from torch import fx, nn
 
-from fxquant.calibration import calibrate_graph, example_call, uncalibrated_layers
-from fxquant.errors import ModelTypeError, NotCalibratedError, unknown_option
+from fxquant.calibration import example_call, uncalibrated_layers
+from fxquant.errors import ModelTypeError, NotCalibratedError
 from fxquant.export import load_into
 from fxquant.graph import (
     ModelRecord,
@@ -27,9 +27,6 @@ from fxquant.passes import Pass, Pipeline, convert_pipeline, parse, prepare_pipe
 from fxquant.targets import get_target
 
 log = logging.getLogger(__name__)
-
-METHODS = ("minmax",)
-"""Ways to find an activation's range from data."""
 
 
 def prepare(
@@ -81,27 +78,6 @@ def prepare(
     set_record(gm, record)
     log.info("prepared for %s: %s", target, done)
     return gm
-
-
-def calibrate(prepared: fx.GraphModule, batches: object, method: str | None = None) -> None:
-    """Find the range of every quantizer of a prepared model, in place, from one pass over data.
-
-    Args:
-        prepared: What ``prepare`` returned.
-        batches: An iterable of batches: tensors, tuples of positional arguments, dicts of keyword
-            arguments, or a DataLoader's (input, label), whose label is dropped. The first one is remembered
-            as the input to export with.
-        method: How a range follows from what was seen: "minmax", the default.
-
-    Raises:
-        OptionError: If the method does not exist.
-        ModelTypeError: If it is not a prepared model.
-        BatchError: If there is no batch, or the model rejects one.
-        NonFiniteError: If NaN or Inf shows up; names the first layer where it did.
-    """
-    if method is not None and method not in METHODS:
-        raise unknown_option("calibration method", method, METHODS)
-    calibrate_graph(prepared, batches)
 
 
 def load_encodings(

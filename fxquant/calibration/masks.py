@@ -9,7 +9,8 @@ saturates whatever the others hold. The file has the same ranges: what masks hid
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import fx
@@ -20,6 +21,7 @@ from fxquant.quantization.affine import QuantizeDequantize
 LOWEST = -1e30  # masks are filled with -inf or the lowest number of a type, bfloat16's is -3.4e38
 
 _Site = tuple[fx.Node, QuantizeDequantize]
+_Range = tuple[float, float]
 
 
 def shown(value: torch.Tensor) -> torch.Tensor:
@@ -28,12 +30,13 @@ def shown(value: torch.Tensor) -> torch.Tensor:
     return value[~hidden] if bool(hidden.any()) else value
 
 
-def bound_masks(gm: fx.GraphModule, masked: Iterable[_Site]) -> list[fx.Node]:
+def bound_masks(gm: fx.GraphModule, masked: Iterable[_Site], observed: Mapping[Any, _Range]) -> list[fx.Node]:
     """Set the ranges of quantizers of masked tensors.
 
     Args:
         gm: The graph of the sites.
-        masked: Calls of quantizers whose tensors are masked, in graph order; they observed what is not.
+        masked: Calls of quantizers whose tensors are masked, in graph order.
+        observed: The range of what no mask hides, with 0 in it, of every quantizer that saw anything.
 
     Returns:
         The sites that stay without a range: something that is not quantized reads them, and may look for
@@ -47,17 +50,19 @@ def bound_masks(gm: fx.GraphModule, masked: Iterable[_Site]) -> list[fx.Node]:
         if not all(_is_quantized(gm, reader) for reader in node.users):
             refused.add(quantizer)
             continue
-        wanted = _range(quantizer)[0] - _margin(quantizer)
+        wanted = _range(quantizer, observed)[0] - _margin(quantizer)
         for reader in node.users:
             for result in _quantizers_behind(gm, reader):
                 if result in tensors and result is not quantizer:
-                    others = [_highest(gm, other) for other in reader.all_input_nodes if other is not node]
+                    others = [
+                        _highest(gm, other, observed) for other in reader.all_input_nodes if other is not node
+                    ]
                     wanted = min(wanted, lows.get(result, 0.0) - sum(others))
                     refused |= {quantizer} if result in refused else set()
         lows[quantizer] = min(wanted, lows.get(quantizer, wanted))
     for quantizer, low in lows.items():
         if quantizer not in refused:
-            quantizer.set_range(low, _range(quantizer)[1])
+            quantizer.set_range(low, _range(quantizer, observed)[1])
     return [node for node, quantizer in sites if quantizer in refused]
 
 
@@ -76,15 +81,15 @@ def _is_quantized(gm: fx.GraphModule, node: fx.Node) -> bool:
     return bool(node.users) and len(_quantizers_behind(gm, node)) == len(node.users)
 
 
-def _highest(gm: fx.GraphModule, node: fx.Node) -> float:
+def _highest(gm: fx.GraphModule, node: fx.Node, observed: Mapping[Any, _Range]) -> float:
     """Return the largest number that a quantized operand holds; 0 for one that is not quantized."""
     quantizer = quantizer_of(gm, node)
-    return _range(quantizer)[1] if isinstance(quantizer, QuantizeDequantize) else 0.0
+    return _range(quantizer, observed)[1] if isinstance(quantizer, QuantizeDequantize) else 0.0
 
 
-def _range(quantizer: QuantizeDequantize) -> tuple[float, float]:
-    """Return the range that a quantizer of a whole tensor observed, with 0 in it."""
-    observed = quantizer.encoding_analyzer.observed_range
-    if observed is None:
-        return 0.0, 0.0
-    return min(float(observed[0].min()), 0.0), max(float(observed[1].max()), 0.0)
+def _range(quantizer: QuantizeDequantize, observed: Mapping[Any, _Range]) -> _Range:
+    """Return the range that was seen of the tensors of a quantizer; of one that is fixed, its own."""
+    if quantizer in observed:
+        return observed[quantizer]
+    minimum, maximum = quantizer.get_min(), quantizer.get_max()
+    return (0.0, 0.0) if minimum is None or maximum is None else (float(minimum.min()), float(maximum.max()))

@@ -22,7 +22,7 @@ from fxquant.calibration import without_label
 from fxquant.cli.loading import load_batches, load_model
 from fxquant.errors import FxQuantError, unknown_option
 from fxquant.export import DEFAULT_VERSION, VERSIONS
-from fxquant.export.atomic import write_atomically
+from fxquant.files.atomic import write_atomically
 from fxquant.graph import Report, capture, graph_text
 from fxquant.ops import TABLE
 from fxquant.passes import CATALOGUE, Pass, parse, prepare_pipeline

@@ -10,10 +10,10 @@ import torch
 from torch import fx
 
 from fxquant.errors import ExportError
-from fxquant.export.atomic import atomic_files, write_atomically
 from fxquant.export.encodings import encodings_json
 from fxquant.export.onnx_file import to_onnx
 from fxquant.export.write_onnx import write_onnx
+from fxquant.files.atomic import atomic_files, write_atomically
 from fxquant.graph import Example, Stage, get_record
 from fxquant.graph.kernel_calls import original_calls
 

@@ -6,7 +6,7 @@ import onnx
 import onnx_ir as ir
 
 from fxquant.errors import ExportError
-from fxquant.export.atomic import AtomicFiles
+from fxquant.files.atomic import AtomicFiles
 
 _EXTERNAL_FROM = 3 * 2**29  # bytes: a protocol buffer holds 2^31, and the graph needs some
 _INLINE_UP_TO = 1024  # bytes: smaller constants, such as scales, stay in the graph

@@ -1,7 +1,7 @@
-"""interpreted: let the graphs that opaque layers call run through interpreters."""
+"""replaced, interpreted: let the graphs that opaque layers call run in another way."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from torch import fx
@@ -10,25 +10,37 @@ from fxquant.graph.capture_notes import graphs_of
 
 
 @contextlib.contextmanager
-def interpreted(
-    gm: fx.GraphModule, interpreter_of: Callable[[fx.GraphModule], fx.Interpreter]
-) -> Iterator[None]:
-    """Run each graph below a captured model through an interpreter of its own, inside the context."""
-    below = [graph for graph in graphs_of(gm) if graph is not gm]
-    for graph in below:
-        vars(graph)["forward"] = _runner(graph, interpreter_of(graph))
+def replaced(runners: Mapping[fx.GraphModule, Callable[..., Any]]) -> Iterator[None]:
+    """Run graphs in another way inside the context: each by a function of its inputs in order."""
+    for graph, runner in runners.items():
+        vars(graph)["forward"] = _forward(graph, runner)
     try:
         yield
     finally:
-        for graph in below:
+        for graph in runners:
             del vars(graph)["forward"]
 
 
-def _runner(graph: fx.GraphModule, interpreter: fx.Interpreter) -> Callable[..., Any]:
+def interpreted(
+    gm: fx.GraphModule, interpreter_of: Callable[[fx.GraphModule], fx.Interpreter]
+) -> contextlib.AbstractContextManager[None]:
+    """Run each graph below a captured model through an interpreter of its own, inside the context."""
+    below = [graph for graph in graphs_of(gm) if graph is not gm]
+    return replaced({graph: _runner(interpreter_of(graph)) for graph in below})
+
+
+def _runner(interpreter: fx.Interpreter) -> Callable[..., Any]:
+    def run(*args: Any) -> Any:
+        return interpreter.run(*args, enable_io_processing=False)
+
+    return run
+
+
+def _forward(graph: fx.GraphModule, runner: Callable[..., Any]) -> Callable[..., Any]:
     names = [str(node.target) for node in graph.graph.find_nodes(op="placeholder")]
 
     def forward(*args: Any, **kwargs: Any) -> Any:
         given = dict(zip(names, args, strict=False)) | kwargs
-        return interpreter.run(*(given[name] for name in names), enable_io_processing=False)
+        return runner(*(given[name] for name in names))
 
     return forward

@@ -8,7 +8,7 @@ import onnx_ir as ir
 from onnx.inliner import inline_local_functions
 
 from fxquant.errors import ModelFileError, ModelTypeError, first_line
-from fxquant.export.atomic import write_atomically
+from fxquant.files.atomic import write_atomically
 from fxquant.lint.graph import Graph
 
 log = logging.getLogger(__name__)

@@ -13,9 +13,9 @@ import fxquant.quantsim
 from fxquant.calibration import Signature
 from fxquant.errors import ExportError, NotCalibratedError, first_line
 from fxquant.export import export_files
-from fxquant.export.atomic import atomic_files
 from fxquant.export.encodings import encodings_json
 from fxquant.export.files import put_json
+from fxquant.files.atomic import atomic_files
 from fxquant.graph import ModelRecord, Report, Stage, get_record, set_record
 from fxquant.nn import QuantizationMixin
 from fxquant.nn.by_call import QuantizedByCall

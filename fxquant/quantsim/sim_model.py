@@ -10,8 +10,8 @@ import torch
 from torch import fx, nn
 
 from fxquant.errors import OptionError
-from fxquant.export.atomic import write_atomically
 from fxquant.export.files import write_json
+from fxquant.files.atomic import write_atomically
 from fxquant.graph import Report
 from fxquant.graph.edit import set_module
 from fxquant.graph.kept_annotations import restore_annotations, save_annotations

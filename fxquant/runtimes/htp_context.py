@@ -8,7 +8,7 @@ from pathlib import Path
 import onnx
 
 from fxquant.errors import RefusalError, first_line
-from fxquant.export.atomic import write_atomically
+from fxquant.files.atomic import write_atomically
 from fxquant.runtimes.in_memory import fix_dimensions, load_named
 from fxquant.runtimes.qnn_dump import dump_options, read_dump
 from fxquant.runtimes.qnn_process import QnnFailure

@@ -3,16 +3,16 @@ import torch
 
 import fxquant
 from fxquant.calibration import CalibrationInterpreter
-from fxquant.calibration.interpreter import quantizer_sites, weight_sites
-from fxquant.graph.annotations import TENSOR
+from fxquant.calibration.sites import activation_sites, weight_sites
 from tests import digits
 
 IMAGES = digits.split().train_images[:96]
 
 
 def ranges(model):
-    sites = [(node.meta[TENSOR], quantizer) for node, quantizer in quantizer_sites(model)]
-    return {name: (quantizer.min.item(), quantizer.max.item()) for name, quantizer in sites}
+    return {
+        site.name: (site.quantizer.min.item(), site.quantizer.max.item()) for site in activation_sites(model)
+    }
 
 
 def calibrated(target, batches):
@@ -38,10 +38,12 @@ def test_ranges_are_those_of_the_float_model():
 
 
 def test_weight_ranges_are_per_output_channel():
-    for layer, weight, quantizer in weight_sites(calibrated("onnxruntime", [IMAGES])):
-        largest = weight.detach().abs().flatten(1).amax(1)
+    for site in weight_sites(calibrated("onnxruntime", [IMAGES])):
+        largest = site.parameter.detach().abs().flatten(1).amax(1)
         # one rounding of the division by 127 and one of the product
-        torch.testing.assert_close(quantizer.max.detach().flatten(), largest, rtol=2**-23, atol=0, msg=layer)
+        torch.testing.assert_close(
+            site.quantizer.max.detach().flatten(), largest, rtol=2**-23, atol=0, msg=site.name
+        )
 
 
 def test_fixed_ranges_are_kept():
@@ -70,6 +72,6 @@ def test_no_progress_bar_without_a_terminal(capsys):
 
 def test_interpreter_frees_activations_after_their_last_use():
     model = fxquant.prepare(digits.float_model(), target="tensorrt")
-    interpreter = CalibrationInterpreter(model, set())
+    interpreter = CalibrationInterpreter(model)
     interpreter.run(IMAGES)
     assert {node.op for node in interpreter.env} <= {"output"}

@@ -217,5 +217,5 @@ def test_prepared_model_in_float_is_bit_for_bit_the_folded_one(name: str, target
     folded, prepared = capture(model), capture(model)
     parse(FOLD).run(folded, Report())
     prepare_pipeline(get_target(target)).run(prepared, Report())
-    in_float = CalibrationInterpreter(prepared, set())
+    in_float = CalibrationInterpreter(prepared)
     assert torch.equal(in_float.run(*inputs), folded(*inputs))

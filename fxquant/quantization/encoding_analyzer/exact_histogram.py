@@ -16,18 +16,14 @@ from fxquant.quantization.encoding_analyzer.counting import count, finite_range
 from fxquant.quantization.encoding_analyzer.histogram import Histograms
 
 FEWEST_BINS = 16  # below that, the scale 2^-k of the widest range would be a subnormal float32
-_FINEST_EXPONENT = -126  # that of the smallest normal float32
-_MANTISSA_BITS = 24
+FINEST_EXPONENT = -126  # that of the smallest normal float32
+MANTISSA_BITS = 24
 _LARGEST = torch.finfo(torch.float32).max
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ExactHistograms(Histograms):
-    """Counts of n ranges in bins of width 2^exponent; together with ``merged`` a commutative monoid.
-
-    Zeros are also counted by themselves: a grid that holds zero rounds them without error, and after a ReLU
-    they are half of the data.
-    """
+    """Counts of n ranges in bins of width 2^exponent; together with ``merged`` a commutative monoid."""
 
     has_exact_ends: ClassVar[bool] = True
 
@@ -41,8 +37,6 @@ class ExactHistograms(Histograms):
     """Number of the first bin: it begins at first * 2^k; int64 [n]."""
     bins: torch.Tensor
     """Counts of finite values, int64 [n, num_bins]."""
-    zeros: torch.Tensor
-    """How many of them are zero, int64 [n]."""
     infinities: torch.Tensor
     """Counts of -inf and of inf, int64 [n, 2]; of magnitudes the second alone."""
     is_magnitude: bool
@@ -66,10 +60,39 @@ class ExactHistograms(Histograms):
 
     @property
     def counts_without_zeros(self) -> torch.Tensor:
-        """Number of finite values in each bin that are not zero, float64 [n, num_bins]."""
+        """Number of finite values in each bin but for exact zeros, float64 [n, num_bins].
+
+        A grid that holds zero rounds them without error, and after a ReLU they are half of the data. They are
+        what the bin that begins at zero holds more than the fuller one of its neighbours.
+        """
         counts = self.bins.double()
-        zero_bin = (-self.first).clamp(0, counts.shape[1] - 1)
-        return counts.scatter_add_(1, zero_bin[:, None], -self.zeros[:, None].double())
+        last = counts.shape[1] - 1
+        at_zero = -self.first[:, None]
+        around = torch.cat((at_zero - 1, at_zero + 1), dim=1)
+        is_there = (around >= 0) & (around <= last)
+        neighbours = counts.gather(1, around.clamp(0, last)).masked_fill_(~is_there, 0.0)
+        held = counts.gather(1, at_zero.clamp(0, last))
+        kept = torch.where((at_zero >= 0) & (at_zero <= last), neighbours.amax(1, keepdim=True), held)
+        return counts.scatter_(1, at_zero.clamp(0, last), torch.minimum(held, kept))
+
+    def magnitudes(self, num_bins: int) -> "ExactHistograms":
+        """Return the histograms of absolute values, from at least twice as many bins of the values.
+
+        But for negative values at the very edge of a bin, it is what counting magnitudes gives.
+        """
+        exponent, first = _placement(self.minimum, self.maximum, True, num_bins)
+        numbers = self.first[:, None] + torch.arange(self.bins.shape[1], device=self.bins.device)
+        mirrored = torch.where(numbers < 0, -1 - numbers, numbers)
+        target = mirrored >> (exponent - self.exponent)[:, None].clamp_max(62)
+        bins = self.bins.new_zeros(len(self), num_bins)
+        return replace(
+            self,
+            exponent=exponent,
+            first=first,
+            bins=bins.scatter_add_(1, target.clamp(0, num_bins - 1), self.bins),
+            infinities=torch.stack((torch.zeros_like(first), self.infinities.sum(dim=1)), dim=1),
+            is_magnitude=True,
+        )
 
     def merged(self, other: "ExactHistograms") -> "ExactHistograms":
         """Return the histograms of what either has seen; both of the same size, bins and device."""
@@ -83,7 +106,6 @@ class ExactHistograms(Histograms):
             exponent=exponent,
             first=first,
             bins=self._bins_at(exponent, first) + other._bins_at(exponent, first),
-            zeros=self.zeros + other.zeros,
             infinities=self.infinities + other.infinities,
         )
 
@@ -111,17 +133,12 @@ def count_exactly(rows: torch.Tensor, num_bins: int, is_magnitude: bool = False)
     exponent, first = _placement(minimum, maximum, is_magnitude, num_bins)
     scale, start = power_of_two(-exponent).float()[:, None], first.float()[:, None]
     is_shrunk = bool((exponent > 0).any())
-    zeros = torch.zeros(len(rows), dtype=torch.int64, device=rows.device)
 
     def code(piece: torch.Tensor, which: slice) -> torch.Tensor:
-        numbers = torch.eq(piece, 0, out=torch.empty(piece.shape, dtype=torch.float32, device=piece.device))
-        zeros[which] += numbers.sum(dim=1).long()
-        numbers.copy_(piece)
-        if is_magnitude:
-            numbers.abs_()
+        numbers = piece.abs().float() if is_magnitude else piece.float()
         if is_shrunk:  # floor before, or a tiny negative value would become -0 and leave its bin
             numbers = torch.where(scale[which] < 1, numbers.floor(), numbers)
-        numbers.mul_(scale[which]).floor_().sub_(start[which])
+        numbers = numbers.mul(scale[which]).floor_().sub_(start[which])
         return numbers.nan_to_num_(neginf=num_bins, posinf=num_bins + 1, nan=num_bins + 2)
 
     counts = count(rows, code, num_bins + 3)
@@ -131,7 +148,6 @@ def count_exactly(rows: torch.Tensor, num_bins: int, is_magnitude: bool = False)
         exponent=exponent,
         first=first,
         bins=counts[:, :num_bins].contiguous(),
-        zeros=zeros,
         infinities=counts[:, num_bins : num_bins + 2].contiguous(),
         is_magnitude=is_magnitude,
     )
@@ -152,9 +168,9 @@ def _placement(
     guess = _exponent((high - low) / num_bins)
     tried = guess[:, None] + torch.arange(-1, 3, device=guess.device)
     needed = _bin_number(high[:, None], tried) - _bin_number(low[:, None], tried)
-    fitting = (tried[:, 0] + (needed >= num_bins).sum(dim=1)).masked_fill(low == high, _FINEST_EXPONENT)
-    finest = _exponent(torch.maximum(-low, high)) - _MANTISSA_BITS
-    exponent = torch.maximum(fitting, finest).clamp_min(_FINEST_EXPONENT)
+    fitting = (tried[:, 0] + (needed >= num_bins).sum(dim=1)).masked_fill(low == high, FINEST_EXPONENT)
+    finest = _exponent(torch.maximum(-low, high)) - MANTISSA_BITS
+    exponent = torch.maximum(fitting, finest).clamp_min(FINEST_EXPONENT)
     return exponent, _bin_number(low, exponent)
 
 
@@ -169,7 +185,7 @@ def _span(
 
 def _exponent(value: torch.Tensor) -> torch.Tensor:
     """Return the smallest e with value < 2^e, int64; a small one where value is 0."""
-    return torch.frexp(value).exponent.long().masked_fill(value == 0, _FINEST_EXPONENT)
+    return torch.frexp(value).exponent.long().masked_fill(value == 0, FINEST_EXPONENT)
 
 
 def _bin_number(value: torch.Tensor, exponent: torch.Tensor) -> torch.Tensor:

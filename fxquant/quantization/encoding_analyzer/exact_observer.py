@@ -87,7 +87,6 @@ class ExactHistogramObserver(Observer[Histograms]):
             "exponent": total.exponent,
             "first": total.first,
             "bins": total.bins,
-            "zeros": total.zeros,
             "infinities": total.infinities,
         }
 
@@ -95,16 +94,15 @@ class ExactHistogramObserver(Observer[Histograms]):
         self._total = None
         if statistics:
             n = self.num_ranges
-            row = dict.fromkeys(("min", "max", "exponent", "first", "zeros"), (n,))
+            row = dict.fromkeys(("min", "max", "exponent", "first"), (n,))
             shapes = {**row, "bins": (n, self.num_bins), "infinities": (n, 2)}
-            minimum, maximum, exponent, first, zeros, bins, infinities = tensors_of(statistics, shapes)
+            minimum, maximum, exponent, first, bins, infinities = tensors_of(statistics, shapes)
             self._total = ExactHistograms(
                 minimum=minimum,
                 maximum=maximum,
                 exponent=exponent,
                 first=first,
                 bins=bins,
-                zeros=zeros,
                 infinities=infinities,
                 is_magnitude=self.is_magnitude,
             )

@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from fxquant.errors import ExportError
-from fxquant.export.atomic import atomic_files, write_atomically
-from fxquant.export.staging import PREFIX
+from fxquant.files.atomic import atomic_files, write_atomically
+from fxquant.files.staging import PREFIX
 from fxquant.runtimes import OnnxRuntime
 
 resource = pytest.importorskip("resource", reason="limits files and kills processes as POSIX does")

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from fxquant.errors import ExportError
-from fxquant.export.staging import staging_folder
+from fxquant.files.staging import staging_folder
 
 _DIGITS = 16  # of a SHA-256 in a name
 _CHUNK = 2**22

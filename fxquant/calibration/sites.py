@@ -1,0 +1,101 @@
+"""The places of a prepared model whose ranges calibration finds: activations and parameters."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import fx
+
+from fxquant.graph import graphs_of
+from fxquant.graph.annotations import TENSOR, layer_of
+from fxquant.graph.values import activations_of, is_constant, op_of, quantizer_of
+from fxquant.nn import QuantizationMixin
+from fxquant.ops import OutputRange
+from fxquant.quantization.of_spec import Trainable, has_codes
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ActivationSite:
+    """A call of a quantizer.
+
+    Attributes:
+        node: The call.
+        quantizer: The quantizer; tensors on one grid share one.
+        name: Name of the tensor, as files have it.
+        like: Name of the tensor whose values this one moves or picks, on the same grid; None where it has
+            values of its own.
+    """
+
+    node: fx.Node
+    quantizer: Trainable
+    name: str
+    like: str | None
+
+    @property
+    def layer(self) -> str:
+        """The user's layer."""
+        return layer_of(self.node)
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether the tensor is a parameter or buffer."""
+        return is_constant(self.node.all_input_nodes[0])
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class WeightSite:
+    """A quantized parameter of a layer.
+
+    Attributes:
+        layer: Dotted path of the layer.
+        name: Dotted path of the parameter.
+        parameter: Its values.
+        quantizer: Its quantizer.
+    """
+
+    layer: str
+    name: str
+    parameter: torch.Tensor
+    quantizer: Trainable
+
+
+def activation_sites(gm: fx.GraphModule) -> list[ActivationSite]:
+    """Return the calls of activation quantizers, in the order of the graphs."""
+    sites: list[ActivationSite] = []
+    for graph in graphs_of(gm):
+        for node in graph.graph.nodes:
+            quantizer = quantizer_of(graph, node)
+            if isinstance(quantizer, Trainable) and has_codes(quantizer):
+                like = _like(graph, node, quantizer)
+                sites.append(ActivationSite(node=node, quantizer=quantizer, name=_name(node), like=like))
+    return sites
+
+
+def weight_sites(gm: fx.GraphModule) -> list[WeightSite]:
+    """Return the quantized parameters of layers."""
+    sites: list[WeightSite] = []
+    for path, module in gm.named_modules():
+        if isinstance(module, QuantizationMixin):
+            for name, quantizer in module.param_quantizers.items():
+                parameter = module._parameters.get(name)
+                if not isinstance(quantizer, Trainable) or not has_codes(quantizer) or parameter is None:
+                    continue
+                site = WeightSite(
+                    layer=path, name=f"{path}.{name}".lstrip("."), parameter=parameter, quantizer=quantizer
+                )
+                sites.append(site)
+    return sites
+
+
+def _name(node: fx.Node) -> str:
+    return str(node.meta.get(TENSOR, node.name))
+
+
+def _like(gm: fx.GraphModule, node: fx.Node, quantizer: Trainable) -> str | None:
+    """Return the name of the tensor on the same grid that the quantized one is made of, if it is."""
+    source = node.all_input_nodes[0]
+    op = op_of(gm, source)
+    if op is None or op.output is not OutputRange.LIKE_INPUT:
+        return None
+    read = activations_of(gm, source, op)
+    is_like = len(read) == 1 and quantizer_of(gm, read[0]) is quantizer
+    return _name(read[0]) if is_like else None

@@ -1,0 +1,241 @@
+"""TensorStatistics: what was seen of one tensor."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+import torch
+
+from fxquant.calibration.masks import LOWEST, shown
+from fxquant.errors import StatisticsError
+from fxquant.quantization.encoding_analyzer import (
+    ExactHistogramObserver,
+    ExactHistograms,
+    MinMaxObserver,
+    MinMaxRange,
+    MovingAverageObserver,
+)
+from fxquant.quantization.encoding_analyzer.running_histogram import Counted, RunningHistogram
+
+NUM_BINS = 4096
+"""Bins of a histogram of values: 2,048 of their magnitudes, as entropy wants, follow from them."""
+
+
+class Kind(Enum):
+    """A kind of statistics."""
+
+    RANGE = "range"
+    AVERAGE = "average"
+    HISTOGRAM = "histogram"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """What one batch shows of a tensor, not yet part of the total.
+
+    Attributes:
+        ends: Its smallest and largest value; empty where there is none.
+        counts: Its histogram; None where none is wanted, or an end is not finite.
+        is_masked: Whether masks hide some of its values, which are left out.
+    """
+
+    ends: MinMaxRange
+    counts: Counted | ExactHistograms | None = None
+    is_masked: bool = False
+
+
+class TensorStatistics:
+    """Running statistics of one tensor: always its range, other kinds where they are wanted.
+
+    ``look`` at a batch changes nothing, ``add`` what it returned makes it part of the total: so a batch
+    counts wholly or not at all. Neither waits for a device that is not the CPU.
+
+    Args:
+        kinds: The kinds wanted.
+        shape: Shape of the range: () for one range per tensor.
+        block_size: Block sizes by axis; None without blocks.
+
+    Attributes:
+        is_masked: Whether masks hid values.
+        is_integer: Whether it turned out not to be a float tensor.
+        is_empty: Whether it had no elements in some batch.
+    """
+
+    def __init__(
+        self,
+        kinds: Iterable[Kind] = (),
+        shape: tuple[int, ...] = (),
+        block_size: tuple[int, ...] | None = None,
+    ) -> None:
+        self.kinds = frozenset({Kind.RANGE, *kinds})
+        self.shape, self.block_size = shape, block_size
+        self.is_masked = self.is_integer = self.is_empty = False
+        self._range = MinMaxObserver(shape, block_size)
+        self._average = MovingAverageObserver(shape, block_size=block_size)
+        self._running = RunningHistogram(NUM_BINS)
+        self._histogram = ExactHistogramObserver(shape, block_size=block_size, num_bins=NUM_BINS)
+
+    @property
+    def has_range(self) -> bool:
+        """Whether any value was seen."""
+        return not self._range.get_stats().is_empty
+
+    def look(self, tensor: torch.Tensor) -> Seen:
+        """Return what one float tensor, which has elements, shows."""
+        if self.is_masked:
+            return self._look_shown(tensor)
+        ends = self._range.collect_stats(tensor)
+        if Kind.HISTOGRAM not in self.kinds and tensor.device.type != "cpu":
+            return Seen(ends=ends)
+        if self.shape or tensor.device.type != "cpu":
+            return Seen(ends=ends, counts=self._counted_rows(tensor))
+        minimum, maximum = ends.bounds()
+        low = minimum.item()
+        if low <= LOWEST:
+            return self._look_shown(tensor)
+        return Seen(ends=ends, counts=self._counted(tensor, low, maximum.item()))
+
+    def add(self, seen: Seen) -> None:
+        """Make what a batch showed part of the total."""
+        self.is_masked |= seen.is_masked
+        if seen.ends.is_empty:
+            return
+        self._range.merge_stats(seen.ends)
+        if Kind.AVERAGE in self.kinds:
+            self._average.merge_stats(seen.ends)
+        if isinstance(seen.counts, Counted):
+            self._running.add(seen.counts)
+        elif seen.counts is not None:
+            self._histogram.merge_stats(seen.counts)
+
+    def range(self) -> MinMaxRange:
+        """Return the smallest and the largest value seen."""
+        return self._range.get_stats()
+
+    def average(self) -> MinMaxRange:
+        """Return the moving average of both.
+
+        Raises:
+            StatisticsError: If it was not collected.
+        """
+        self._require(Kind.AVERAGE)
+        return self._average.get_stats()
+
+    def histogram(self) -> ExactHistograms | None:
+        """Return the histogram, of ``NUM_BINS`` bins; None where nothing was seen.
+
+        Raises:
+            StatisticsError: If it was not collected.
+        """
+        self._require(Kind.HISTOGRAM)
+        rows = self._histogram.get_stats()
+        counted = self._running.histograms()
+        if not isinstance(rows, ExactHistograms):
+            return counted
+        return rows if counted is None else rows.merged(counted)
+
+    def merge(self, other: "TensorStatistics") -> None:
+        """Add what another process, or another run, saw of the tensor: exact but for the moving average.
+
+        Raises:
+            StatisticsError: If the other has not the same kinds and shape.
+        """
+        if (self.kinds, self.shape, self.block_size) != (other.kinds, other.shape, other.block_size):
+            raise StatisticsError("They are of other kinds or of another shape.")
+        self.is_masked |= other.is_masked
+        self.is_integer |= other.is_integer
+        self.is_empty |= other.is_empty
+        self._range.merge(other._range)
+        if Kind.AVERAGE in self.kinds:
+            self._average.merge(other._average)
+        if Kind.HISTOGRAM in self.kinds:
+            self._merge_histogram(other.histogram())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as plain tensors, numbers and lists."""
+        histogram = self.histogram() if Kind.HISTOGRAM in self.kinds else None
+        return {
+            "kinds": sorted(kind.value for kind in self.kinds),
+            "shape": list(self.shape),
+            "block_size": None if self.block_size is None else list(self.block_size),
+            "is_masked": self.is_masked,
+            "is_integer": self.is_integer,
+            "is_empty": self.is_empty,
+            "range": self._range.statistics_dict(),
+            "average": self._average.statistics_dict(),
+            "histogram": {} if histogram is None else _dict_of(histogram),
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "TensorStatistics":
+        """Return what ``to_dict`` was called on.
+
+        Raises:
+            KeyError, TypeError, ValueError, QuantizerError: If the values are not what it returned.
+        """
+        block_size = values["block_size"]
+        found = cls(
+            [Kind(kind) for kind in values["kinds"]],
+            tuple(values["shape"]),
+            None if block_size is None else tuple(block_size),
+        )
+        found.is_masked, found.is_integer = bool(values["is_masked"]), bool(values["is_integer"])
+        found.is_empty = bool(values["is_empty"])
+        found._range.load_statistics(values["range"])
+        found._average.load_statistics(values["average"])
+        rows = ExactHistogramObserver(found.shape, block_size=found.block_size, num_bins=NUM_BINS)
+        rows.load_statistics(values["histogram"])
+        histogram = rows.get_stats()
+        found._merge_histogram(histogram if isinstance(histogram, ExactHistograms) else None)
+        return found
+
+    def _look_shown(self, tensor: torch.Tensor) -> Seen:
+        """Return what a tensor shows where no mask hides it."""
+        values = shown(tensor)
+        if values.numel() == 0:
+            return Seen(ends=MinMaxRange(), is_masked=True)
+        ends = self._range.collect_stats(values)
+        minimum, maximum = ends.bounds()
+        counts = self._counted(values.cpu(), minimum.item(), maximum.item())
+        return Seen(ends=ends, counts=counts, is_masked=values is not tensor)
+
+    def _counted(self, tensor: torch.Tensor, low: float, high: float) -> Counted | None:
+        is_finite = -torch.inf < low and high < torch.inf  # NaN is neither
+        if Kind.HISTOGRAM not in self.kinds or not is_finite:
+            return None
+        return self._running.count(tensor, low, high)
+
+    def _counted_rows(self, tensor: torch.Tensor) -> ExactHistograms | None:
+        if Kind.HISTOGRAM not in self.kinds:
+            return None
+        counts = self._histogram.collect_stats(tensor)
+        assert isinstance(counts, ExactHistograms)  # the tensor has elements
+        return counts
+
+    def _merge_histogram(self, histogram: ExactHistograms | None) -> None:
+        if histogram is None:
+            return
+        if self.shape or histogram.bins.device.type != "cpu":
+            self._histogram.merge_stats(histogram)
+        else:
+            self._running.add_histograms(histogram)
+
+    def _require(self, kind: Kind) -> None:
+        if kind not in self.kinds:
+            raise StatisticsError(
+                f"No statistics of the kind '{kind.value}' were collected.",
+                remedy="Name the method when collecting: collect_statistics(..., methods=[...]).",
+            )
+
+
+def _dict_of(histogram: ExactHistograms) -> dict[str, torch.Tensor]:
+    """Return a histogram as ``ExactHistogramObserver.load_statistics`` reads it."""
+    return {
+        "min": histogram.minimum,
+        "max": histogram.maximum,
+        "exponent": histogram.exponent,
+        "first": histogram.first,
+        "bins": histogram.bins,
+        "infinities": histogram.infinities,
+    }

@@ -1,0 +1,70 @@
+"""The ranges of quantized parameters: from their values, once."""
+
+import torch
+from torch import fx
+
+from fxquant.calibration.methods import METHODS, Method
+from fxquant.calibration.sites import WeightSite, weight_sites
+from fxquant.calibration.tensor_statistics import Kind
+from fxquant.errors import NonFiniteError
+from fxquant.quantization.affine import QuantizeDequantize
+from fxquant.quantization.encoding_analyzer import EncodingAnalyzer, MinMaxObserver, MinMaxRange
+from fxquant.quantization.encoding_analyzer.rows import as_rows
+
+_TOGETHER = 256  # ranges searched at a time: bounds the memory of their histograms
+
+
+def check_weights(gm: fx.GraphModule) -> None:
+    """Check that all quantized parameters are finite, before any data is run.
+
+    Raises:
+        NonFiniteError: If one is not; names the layer.
+    """
+    for site in weight_sites(gm):
+        ends = torch.stack(torch.aminmax(site.parameter.detach())) if site.parameter.numel() else None
+        if ends is not None and not bool(ends.isfinite().all()):
+            raise NonFiniteError(
+                f"NaN or Inf in the weight of '{site.layer}'.", layer=site.layer, remedy="Mend the weight."
+            )
+
+
+def set_weight_range(site: WeightSite, method: Method) -> None:
+    """Set the range of a parameter's quantizer from the values it has."""
+    quantizer = site.quantizer
+    if not quantizer.is_overwrite_allowed() or site.parameter.numel() == 0:
+        return
+    if method.kind is Kind.AVERAGE or not (isinstance(quantizer, QuantizeDequantize) or method.for_floats):
+        method = METHODS["minmax"]  # of one tensor, there is no other average
+    block_size = quantizer.block_size
+    analyzer = method.analyzer(
+        quantizer.shape, None if block_size is None else tuple(block_size), method.percentile
+    )
+    if method.kind is Kind.HISTOGRAM and quantizer.shape:
+        analyzer = _ByRows(analyzer, site.parameter.detach(), method)
+    else:
+        analyzer.update_stats(site.parameter)
+    own, quantizer.encoding_analyzer = quantizer.encoding_analyzer, analyzer
+    try:
+        quantizer.set_range_from_stats()
+    finally:
+        quantizer.encoding_analyzer = own
+
+
+class _ByRows(EncodingAnalyzer[MinMaxRange]):
+    """Finds the ranges of a tensor some at a time, with an analyzer for each part."""
+
+    def __init__(self, whole: EncodingAnalyzer, tensor: torch.Tensor, method: Method) -> None:
+        super().__init__(MinMaxObserver(whole.shape, whole.block_size))
+        self._rows = as_rows(tensor, whole.shape, whole.block_size)
+        self._method = method
+        self.update_stats(tensor)
+
+    def _find_range(
+        self, stats: MinMaxRange, num_steps: int, is_symmetric: bool
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        found = []
+        for rows in torch.split(self._rows, _TOGETHER):
+            part = self._method.analyzer((len(rows), 1), None, self._method.percentile)
+            part.update_stats(rows)
+            found.append(part.compute_encodings(num_steps, is_symmetric))
+        return torch.cat([low for low, _ in found]), torch.cat([high for _, high in found])

@@ -1,0 +1,144 @@
+"""RunningHistogram: the exact histogram of one range, counted at the cost of a few copies of the data.
+
+What ``ExactHistograms`` keeps in tensors, for any number of ranges on any device, are Python numbers here.
+That makes the work around the counting some ten times as fast, which is what counts for one activation on the
+CPU. The counts are the same.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+
+from fxquant.quantization.encoding_analyzer.exact_histogram import (
+    FINEST_EXPONENT,
+    MANTISSA_BITS,
+    ExactHistograms,
+)
+
+_CHUNK = 2**18  # elements turned into bin numbers at a time: they stay in the cache
+
+
+@dataclass(frozen=True, kw_only=True)
+class Counted:
+    """Counts of finite values in bins 2^exponent wide, of which the first begins at first * 2^exponent."""
+
+    low: float
+    high: float
+    exponent: int
+    first: int
+    bins: torch.Tensor
+
+
+class RunningHistogram:
+    """The histogram of all tensors added so far, whatever their order.
+
+    Args:
+        num_bins: Number of bins, from 16 to 2^15 - 1.
+    """
+
+    def __init__(self, num_bins: int) -> None:
+        self.num_bins = num_bins
+        self._total: Counted | None = None
+
+    def count(self, tensor: torch.Tensor, low: float, high: float) -> Counted:
+        """Return the counts of one tensor, in bins that also hold the total; the total stays as it is.
+
+        Args:
+            tensor: Float tensor on the CPU, of finite values, at least one.
+            low: Its smallest value.
+            high: Its largest value.
+        """
+        total = self._total
+        span = (low, high) if total is None else (min(low, total.low), max(high, total.high))
+        exponent, first = placement(*span, self.num_bins)
+        bins = _count(_flat(tensor), exponent, first, self.num_bins)
+        return Counted(low=low, high=high, exponent=exponent, first=first, bins=bins)
+
+    def add(self, counted: Counted) -> None:
+        """Add what ``count`` returned."""
+        total = self._total
+        if total is None:
+            self._total = counted
+            return
+        low, high = min(total.low, counted.low), max(total.high, counted.high)
+        exponent, first = placement(low, high, self.num_bins)
+        bins = _moved(total, exponent, first) + _moved(counted, exponent, first)
+        self._total = Counted(low=low, high=high, exponent=exponent, first=first, bins=bins)
+
+    def histograms(self) -> ExactHistograms | None:
+        """Return the total as histograms of one range; None where nothing was added."""
+        total = self._total
+        if total is None:
+            return None
+        return ExactHistograms(
+            minimum=torch.tensor([total.low], dtype=torch.float32),
+            maximum=torch.tensor([total.high], dtype=torch.float32),
+            exponent=torch.tensor([total.exponent]),
+            first=torch.tensor([total.first]),
+            bins=total.bins[None],
+            infinities=torch.zeros(1, 2, dtype=torch.int64),
+            is_magnitude=False,
+        )
+
+    def add_histograms(self, histograms: ExactHistograms) -> None:
+        """Add histograms of one range, of as many bins, without infinite values."""
+        low, high = histograms.minimum.item(), histograms.maximum.item()
+        if low <= high:
+            self.add(
+                Counted(
+                    low=low,
+                    high=high,
+                    exponent=int(histograms.exponent),
+                    first=int(histograms.first),
+                    bins=histograms.bins[0],
+                )
+            )
+
+
+def placement(low: float, high: float, num_bins: int) -> tuple[int, int]:
+    """Return exponent and number of the first bin for float32 values in [low, high]."""
+    exponent = FINEST_EXPONENT
+    if low != high:
+        exponent = math.frexp((high - low) / num_bins)[1] - 1
+        while _number(high, exponent) - _number(low, exponent) >= num_bins:
+            exponent += 1
+    largest = max(-low, high)
+    finest = math.frexp(largest)[1] - MANTISSA_BITS if largest else FINEST_EXPONENT
+    exponent = max(exponent, finest, FINEST_EXPONENT)
+    return exponent, _number(low, exponent)
+
+
+def _number(value: float, exponent: int) -> int:
+    return math.floor(math.ldexp(value, -exponent))
+
+
+def _count(flat: torch.Tensor, exponent: int, first: int, num_bins: int) -> torch.Tensor:
+    """Return counts, int64 [num_bins], of float values [n] in bins that hold them all."""
+    scale = 2.0**-exponent
+    counts = torch.zeros(num_bins, dtype=torch.int64)
+    for piece in torch.split(flat, _CHUNK):
+        if exponent > 0:  # or a tiny negative value would become -0 and leave its bin
+            piece = piece.floor()
+        numbers = piece.float().mul(scale)
+        if first:
+            numbers.floor_().sub_(first)  # from 0 on, turning them into integers cuts off the fraction
+        counts += torch.bincount(numbers.to(torch.int16), minlength=num_bins)
+    return counts
+
+
+def _moved(counted: Counted, exponent: int, first: int) -> torch.Tensor:
+    """Return the counts in bins at least as wide that hold these."""
+    if (counted.exponent, counted.first) == (exponent, first):
+        return counted.bins
+    numbers = torch.arange(counted.first, counted.first + len(counted.bins))
+    target = (numbers >> min(exponent - counted.exponent, 62)) - first
+    # a bin whose target lies outside is empty: the used ones fit
+    bins = torch.zeros_like(counted.bins)
+    return bins.scatter_add_(0, target.clamp(0, len(bins) - 1), counted.bins)
+
+
+def _flat(tensor: torch.Tensor) -> torch.Tensor:
+    """Return the elements as one row, in whatever order takes no copy."""
+    order = sorted(range(tensor.dim()), key=tensor.stride, reverse=True)
+    return tensor.permute(order).reshape(-1)
