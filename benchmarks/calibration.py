@@ -6,7 +6,7 @@ import fxquant
 from benchmarks.models import MODELS, batches_of, label_of, load, run
 from benchmarks.pairing import paired_ratio
 from benchmarks.timing import Row
-from fxquant.api.model import METHODS
+from fxquant.calibration import METHODS
 
 BATCHES, ROUNDS = 16, 3
 _BATCHES_OF_LARGE = {"resnet50": 8}  # several times as slow as the others

@@ -11,7 +11,7 @@ from torch import nn
 
 import fxquant
 from benchmarks.timing import Row
-from fxquant.api.model import METHODS
+from fxquant.calibration import METHODS
 
 EXPONENT = "exponent"  # in place of a size
 ROUNDS, BATCHES = 3, 4

@@ -5,7 +5,7 @@ import sys
 
 from benchmarks.models import MODELS, label_of
 from benchmarks.timing import Row
-from fxquant.api.model import METHODS
+from fxquant.calibration import METHODS
 
 _METHODS = tuple(method for method in ("minmax", "entropy") if method in METHODS)
 

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from benchmarks import calibration, growth, memory
-from fxquant.api.model import METHODS
+from fxquant.calibration import METHODS
 
 
 @pytest.mark.slow
