@@ -20,8 +20,8 @@ _PEERS = (
     "Written by `python -m tests.peers.speed PEER`, where the peer is installed: the models above, one "
     "thread, each tool against its own float forward in the same process (ONNX Runtime's in a float "
     "session), weights and the final analysis included, batches as `how` says. Each tool quantizes what "
-    "it does by default: brevitas and torchao only the inputs of convolutions and linear layers. A dash: "
-    "the tool has no such method, or fails on the model."
+    "it does by default, brevitas only the inputs of convolutions and linear layers. A dash: the tool has "
+    "no such method, or fails on the model."
 )
 
 

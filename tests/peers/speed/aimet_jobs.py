@@ -11,7 +11,9 @@ from tests.peers.speed.job import Job, Peer
 from tests.zoo.torchvision_models import import_torchvision
 
 import_torchvision()  # aimet-torch imports it, which fails beside a CPU build of torch without this
-from aimet_common.defs import QuantScheme  # noqa: E402
+from aimet_torch.batch_norm_fold import fold_all_batch_norms  # noqa: E402
+from aimet_torch.common.defs import QuantScheme  # noqa: E402
+from aimet_torch.model_preparer import prepare_model  # noqa: E402
 from aimet_torch.quantsim import QuantizationSimModel  # noqa: E402
 
 _SCHEMES = {
@@ -36,8 +38,18 @@ def _arguments(batch: Batch) -> tuple[torch.Tensor, ...]:
     return tuple(batch.values()) if isinstance(batch, dict) else (batch,)
 
 
+def _as_modules(model: nn.Module, image: torch.Tensor) -> nn.Module:
+    """Return a model as AIMET asks for it: modules for functions where it manages, batch norms folded."""
+    try:
+        model = prepare_model(model)
+    except Exception as error:  # it traces symbolically, and says so of a model that branches
+        print(f"not prepared: {str(error)[:200]}")
+    fold_all_batch_norms(model, tuple(image.shape), dummy_input=image)
+    return model
+
+
 def _jobs(model: nn.Module, batch: Batch) -> Iterator[Job]:
-    traced = _Positional(model) if isinstance(batch, dict) else model
+    traced = _Positional(model) if isinstance(batch, dict) else _as_modules(model, batch)
     for measure, scheme in _SCHEMES.items():
         sim = QuantizationSimModel(
             traced, _arguments(batch), quant_scheme=scheme, default_output_bw=8, default_param_bw=8

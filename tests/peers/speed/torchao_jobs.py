@@ -1,4 +1,4 @@
-"""torchao, PT2E with the quantizer for x86: pip install --no-deps torchao"""
+"""torchao, PT2E with the quantizer of its own tests (that for x86 fails on resnets): pip install --no-deps torchao"""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torchao.quantization.pt2e import HistogramObserver, MinMaxObserver, MovingAverageMinMaxObserver
 from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
-from torchao.quantization.pt2e.quantizer import x86_inductor_quantizer as x86
+from torchao.testing.pt2e import _xnnpack_quantizer as xnnpack
 
 from benchmarks.models import Batch
 from tests.peers.speed.job import Job, Peer, run_all
@@ -31,17 +31,17 @@ def _jobs(model: nn.Module, batch: Batch) -> Iterator[Job]:
                 if hasattr(module, "calculate_qparams"):
                     module.calculate_qparams()
 
-        yield Job(measure=measure, note=f"PT2E, {observer.__name__}", run=calibrate)
+        yield Job(measure=measure, note=f"PT2E for XNNPACK, {observer.__name__}", run=calibrate)
     run_all(prepared, [batch])
     converted = convert_pt2e(prepared)
-    yield Job(measure="forward", note="PT2E", run=lambda batches: run_all(converted, batches))
+    yield Job(measure="forward", note="PT2E for XNNPACK", run=lambda batches: run_all(converted, batches))
 
 
-def _quantizer(observer: type) -> x86.X86InductorQuantizer:
-    config = x86.get_default_x86_inductor_quantization_config()
+def _quantizer(observer: type) -> xnnpack.XNNPACKQuantizer:
+    config = xnnpack.get_symmetric_quantization_config(is_per_channel=True)
     spec = replace(config.input_activation, observer_or_fake_quant_ctr=observer.with_args(eps=2**-12))
     config = replace(config, input_activation=spec, output_activation=spec)
-    return x86.X86InductorQuantizer().set_global(config)
+    return xnnpack.XNNPACKQuantizer().set_global(config)
 
 
 PEER = Peer(title=f"torchao {version('torchao')}", jobs=_jobs)
