@@ -3,8 +3,9 @@
 import pytest
 
 from benchmarks.document import DOCUMENT, document_text
+from benchmarks.peers import peer_rows
 from benchmarks.plots import draw_growth
-from benchmarks.result import load_result, save_rows
+from benchmarks.result import Result, load_result, save_rows
 
 
 def test_document_is_what_the_kept_results_give() -> None:
@@ -38,6 +39,16 @@ def test_peers_stand_beside_ours_and_a_dash_where_one_has_no_figure(tmp_path) ->
         "| calibrate, min-max | **fxquant** |  | 1.05 | - | - | - | 1.15 |",
         "| calibrate, min-max | AIMET 2.42.0 | 4 batches | - | - | - | - | 2.50 |",
     ]
+
+
+def test_simulated_forward_beside_peers_is_that_of_one_target(tmp_path) -> None:
+    ours = [
+        {"target": target, "model": "text encoder", "forward, quantized": figure}
+        for target, figure in [("tensorrt", "1.90"), ("onnxruntime", "1.40"), ("qualcomm", "2.00")]
+    ]
+    results = {"simulation": Result(machine="", rows=ours)}
+    rows = peer_rows(results, Result(machine="", rows=[]))
+    assert [row["MiniLM"] for row in rows if row["what"] == "simulated forward"] == ["1.40"]
 
 
 def test_two_machines_are_told_apart(tmp_path) -> None:

@@ -60,12 +60,13 @@ def measure(peer: Peer, name: str, num_batches: int):
 
 
 def _keep(row: Row) -> None:
-    """Put a figure into the row of its peer and method, beside those of other models."""
+    """Put a figure beside those of other models, where they were measured in the same way."""
     result = load_result("peers")
-    rows = {(one["peer"], one["measure"], one["note"]): one for one in (result.rows if result else [])}
-    key = row["peer"], row["measure"], row["note"]
-    rows[key] = rows.get(key, {}) | row
-    save_rows("peers", [rows[key] for key in sorted(rows, key=lambda key: [part.lower() for part in key])])
+    rows = {(one["peer"], one["measure"]): one for one in (result.rows if result else [])}
+    key = row["peer"], row["measure"]
+    others = rows.get(key, row)
+    rows[key] = others | row if others["note"] == row["note"] else row
+    save_rows("peers", [rows[key] for key in sorted(rows, key=lambda key: (key[0].lower(), key[1]))])
 
 
 if __name__ == "__main__":
