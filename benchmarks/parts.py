@@ -44,8 +44,8 @@ PARTS = (
     Part(
         name="memory",
         title="Peak memory of the whole job, against the float forwards",
-        text="Of fresh processes, on 4 batches as above: one runs the float model on them; the other "
-        "prepares, calibrates by the method, converts and runs the quantized model once.",
+        text="Of fresh processes (the median of three), on 4 batches as above: one runs the float model on "
+        "them; the other prepares, calibrates by the method, converts and runs the quantized model once.",
         measure=measure_memory,
     ),
     Part(

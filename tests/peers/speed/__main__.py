@@ -7,11 +7,13 @@ PEER is a module of this folder. Each says what to install, in a scratch environ
 import argparse
 import copy
 import importlib
+from collections.abc import Collection, Iterator
 
 import torch
 
 from benchmarks.models import MODELS, batches_of, load
 from benchmarks.pairing import paired_ratio
+from benchmarks.peers import MEASURES
 from benchmarks.result import load_result, save_rows
 from benchmarks.timing import Row
 from tests.peers.speed.job import Peer
@@ -25,17 +27,18 @@ def main() -> None:
     parser.add_argument("peer", choices=PEERS)
     parser.add_argument("models", nargs="*", default=MODELS)
     parser.add_argument("--batches", type=int, default=4)
+    parser.add_argument("--measures", nargs="+", choices=MEASURES, default=tuple(MEASURES))
     given = parser.parse_args()
     torch.set_num_threads(1)
     peer: Peer = importlib.import_module(f"tests.peers.speed.{given.peer}_jobs").PEER
     for name in given.models:
-        for row in measure(peer, name, given.batches):
+        for row in measure(peer, name, given.batches, given.measures):
             print(name, row, flush=True)
             _keep(row)
 
 
-def measure(peer: Peer, name: str, num_batches: int):
-    """Yield the row of each job that runs on a model."""
+def measure(peer: Peer, name: str, num_batches: int, measures: Collection[str] = MEASURES) -> Iterator[Row]:
+    """Yield the row of each job of some measures that runs on a model."""
     model, batches = load(name), list(batches_of(name, num_batches))
     with torch.no_grad():
         forward = peer.float_forward(model, batches[0])
@@ -43,6 +46,8 @@ def measure(peer: Peer, name: str, num_batches: int):
         while True:
             try:
                 job = next(jobs)
+                if job.measure not in measures:
+                    continue
                 rounds = _FORWARD_ROUNDS if job.measure == "forward" else 1
                 ratio = paired_ratio(job.run, forward, batches, rounds)
             except StopIteration:

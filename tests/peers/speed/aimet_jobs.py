@@ -1,5 +1,6 @@
 """AIMET: pip install aimet-torch==2.42.0"""
 
+import copy
 from collections.abc import Iterator
 from importlib.metadata import version
 
@@ -40,9 +41,14 @@ def _arguments(batch: Batch) -> tuple[torch.Tensor, ...]:
 
 def _as_modules(model: nn.Module, image: torch.Tensor) -> nn.Module:
     """Return a model as AIMET asks for it: modules for functions where it manages, batch norms folded."""
+    for module in model.modules():
+        if isinstance(module, nn.LayerNorm):
+            module.__class__ = nn.LayerNorm  # AIMET knows no class derived from it, such as timm's
     try:
-        model = prepare_model(model)
-    except Exception as error:  # it traces symbolically, and says so of a model that branches
+        prepared = prepare_model(copy.deepcopy(model))
+        QuantizationSimModel(prepared, image)
+        model = prepared
+    except Exception as error:  # it traces symbolically, and has no quantized class for all it makes
         print(f"not prepared: {str(error)[:200]}")
     fold_all_batch_norms(model, tuple(image.shape), dummy_input=image)
     return model
