@@ -7,8 +7,10 @@ from benchmarks.calibration import measure_calibration
 from benchmarks.capture import measure_capture
 from benchmarks.files import measure_files
 from benchmarks.growth import measure_growth
+from benchmarks.large import measure_large
 from benchmarks.memory import measure_memory
 from benchmarks.quantizers import measure_inference, measure_training
+from benchmarks.simulation import measure_simulation
 from benchmarks.speed import measure_models
 from benchmarks.timing import Row
 
@@ -56,6 +58,23 @@ PARTS = (
         "`channels`: of 4 depthwise convolutions, 4 batches of 4 images of 16 x 16. `exponent`: the "
         "slope through the logarithms of the larger sizes; 1 is linear.",
         measure=measure_growth,
+    ),
+    Part(
+        name="simulation",
+        title="The simulated forward, against the float forward",
+        text="Batches of 8, images of 224 x 224 or texts of 128 tokens, random weights. `compiled`: by "
+        "torch.compile, against the compiled float model. `prepare`: in float forwards. `peak memory`: "
+        "of fresh processes, prepare, calibrate, convert and a simulated forward, against float forwards.",
+        measure=measure_simulation,
+    ),
+    Part(
+        name="large",
+        title="A model that stays in files, calibrated block by block",
+        text="A Llama with random float32 weights in safetensors files, blocks of one layer; each in a "
+        "fresh process. MiB that a verb takes at its peak beside what was held before. `largest block`: a "
+        "layer or the embedding. `held then`: what prepare leaves. `integers`: what convert leaves. "
+        "`time`: of calibrating, against the same model as a whole.",
+        measure=measure_large,
     ),
     Part(
         name="models",

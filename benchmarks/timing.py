@@ -32,10 +32,21 @@ def table_of(rows: list[Row]) -> str:
 
 def peak_memory() -> int:
     """Return the peak memory of this process in KiB; Linux keeps that of its parent in getrusage's figure."""
+    peak = _status("VmHWM")
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss if peak is None else peak
+
+
+def resident_memory() -> int:
+    """Return the memory that this process has now, in KiB."""
+    return _status("VmRSS") or 0
+
+
+def _status(field: str) -> int | None:
+    """Return a figure of /proc/self/status; None where there is none."""
     for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmHWM"):
+        if line.startswith(field):
             return int(line.split()[1])
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return None
 
 
 def _seconds(step: Callable[[], object]) -> float:

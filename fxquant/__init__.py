@@ -14,13 +14,16 @@ from fxquant.api import (
     report,
     verify,
 )
-from fxquant.calibration import Statistics, load_statistics, save_statistics
+from fxquant.calibration import Batches, Offload, Statistics, load_statistics, save_statistics
 from fxquant.lint import LintReport
+from fxquant.storage import load_shards, parameters_on_meta
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Batches",
     "LintReport",
+    "Offload",
     "QuantizationResult",
     "Statistics",
     "__version__",
@@ -31,7 +34,9 @@ __all__ = [
     "export",
     "lint",
     "load_encodings",
+    "load_shards",
     "load_statistics",
+    "parameters_on_meta",
     "prepare",
     "quantize",
     "report",

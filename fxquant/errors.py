@@ -50,6 +50,10 @@ class NonFiniteError(FxQuantError, ValueError):
     """NaN or Inf where a quantization range was to be measured."""
 
 
+class OffloadError(FxQuantError, OSError):
+    """Values that could not be kept while a model runs block by block."""
+
+
 class StatisticsError(FxQuantError, ValueError):
     """Statistics that cannot be read, or that do not hold what is asked of them."""
 

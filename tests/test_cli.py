@@ -163,6 +163,13 @@ def test_error_is_one_line(arguments, message):
     assert "Traceback" not in result.output
 
 
+@pytest.mark.slow
+def test_double_arrays_quantize_a_float_model(tmp_path):
+    np.savez(tmp_path / "batches.npz", x=np.random.rand(4, 1, 32, 32), label=np.arange(4))
+    result = invoke("quantize", MODEL, tmp_path / "batches.npz", "--out", tmp_path)
+    assert result.exit_code == 0, result.output
+
+
 @pytest.mark.parametrize("name", ["array.npy", "junk.npz"])
 def test_data_that_is_no_npz_is_one_line_too(name, tmp_path):
     path = tmp_path / name

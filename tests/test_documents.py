@@ -59,7 +59,10 @@ def test_examples_in_docstrings_run(name):
     assert doctest.testmod(importlib.import_module(name)).failed == 0
 
 
-DOCUMENTS = ("README.md", *(f"docs/{name}.md" for name in ("aimet", "arithmetic", "capture", "encodings")))
+DOCUMENTS = (
+    "README.md",
+    *(f"docs/{name}.md" for name in ("aimet", "arithmetic", "capture", "data", "encodings", "large")),
+)
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)

@@ -18,11 +18,13 @@ BUILT_INS = {
     "NonFiniteError": ValueError,
     "NotCalibratedError": RuntimeError,
     "QuantizerError": RuntimeError,
+    "StatisticsError": ValueError,
     "EncodingsError": ValueError,
     "ExportError": RuntimeError,
     "RefusalError": RuntimeError,
     "MissingExtraError": ImportError,
     "ModelFileError": ValueError,
+    "OffloadError": OSError,
 }
 COPIES = pytest.mark.parametrize(
     "duplicate", [copy.copy, lambda error: pickle.loads(pickle.dumps(error))], ids=["copy", "pickle"]

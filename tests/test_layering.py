@@ -12,6 +12,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 FLOORS = {
     "errors": 0,
     "quantization": 1,
+    "storage": 1,
     "files": 1,
     "ops": 2,
     "nn": 3,

@@ -1,19 +1,15 @@
 """quantize: prepare, calibrate and convert in one call, and the scores of both models."""
 
 import copy
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import fx, nn
 
 from fxquant.api.calibration import calibrate
 from fxquant.api.model import convert, prepare, report
-from fxquant.calibration import (
-    peek,
-    without_label,
-)
+from fxquant.calibration import first_call
 from fxquant.errors import OptionError
 from fxquant.graph import (
     Report,
@@ -51,7 +47,7 @@ class QuantizationResult:
 
 def quantize(
     model: nn.Module,
-    batches: Iterable[Any],
+    batches: object,
     target: str = "tensorrt",
     evaluate: Callable[[nn.Module], float] | None = None,
     max_drop: float | None = None,
@@ -75,8 +71,8 @@ def quantize(
         raise OptionError(
             "max_drop needs a score to measure.", remedy="Pass evaluate=..., a function of a model."
         )
-    first, every = peek(batches)
-    prepared = prepare(model, without_label(model, first), target=target)
+    example, every = first_call(model, batches)
+    prepared = prepare(model, example, target=target)
     calibrate(prepared, every)
     quantized = convert(prepared, arithmetic)
     with torch.no_grad():

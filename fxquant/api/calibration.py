@@ -5,8 +5,17 @@ from pathlib import Path
 
 from torch import fx
 
-from fxquant.calibration import Choices, Statistics, apply, calibrate_graph, collect_graph, method_of
+from fxquant.calibration import (
+    Choices,
+    Offload,
+    Statistics,
+    apply,
+    calibrate_graph,
+    collect_graph,
+    method_of,
+)
 from fxquant.graph import Stage, get_record
+from fxquant.storage import releasing
 
 
 def calibrate(
@@ -18,14 +27,16 @@ def calibrate(
     overrides: Mapping[str, str] | None = None,
     checkpoint: str | Path | None = None,
     progress: bool = True,
+    offload: Offload | None = None,
 ) -> Statistics:
     """Find the range of every quantizer of a prepared model, in place, from one pass over data.
 
     Args:
         prepared: What ``prepare`` returned.
         batches: An iterable of batches: tensors, tuples of positional arguments, dicts of keyword
-            arguments, or a DataLoader's (input, label), whose label is dropped. The first one is remembered
-            as the input to export with.
+            arguments, or a DataLoader's (input, label), whose label is dropped; or arrays, a file, a function
+            that makes batches, or ``fxquant.Batches`` (docs/data.md). The first one is remembered as the
+            input to export with.
         method: How the range of an activation follows from what was seen: "minmax", "moving_average",
             "percentile" (99.99, or another one: "percentile:99.9"), "entropy", "mse" or "sqnr". Float types
             of 8 bits take one of the first three, otherwise min-max.
@@ -35,6 +46,8 @@ def calibrate(
         checkpoint: A file that keeps what was seen, in case the run ends early. Where it exists, the run goes
             on from it: batches that it has seen are passed over.
         progress: Whether to show a progress bar, where there is a terminal.
+        offload: How to run a model that does not fit into memory, or onto a device, block by block: the
+            ranges are the same, all batches count or none. None to run it as a whole.
 
     Returns:
         What was seen, for ``apply_statistics`` with another method, or ``save_statistics``.
@@ -54,6 +67,7 @@ def calibrate(
         Choices.of(method, weights, overrides),
         checkpoint=None if checkpoint is None else Path(checkpoint),
         progress=progress,
+        offload=offload,
     )
 
 
@@ -65,6 +79,7 @@ def collect_statistics(
     into: Statistics | None = None,
     checkpoint: str | Path | None = None,
     progress: bool = True,
+    offload: Offload | None = None,
 ) -> Statistics:
     """Return what the quantizers of a prepared model are given, from one pass over data; set no range.
 
@@ -77,6 +92,7 @@ def collect_statistics(
             early. None for fresh ones.
         checkpoint: As for ``calibrate``.
         progress: As for ``calibrate``.
+        offload: As for ``calibrate``.
 
     Raises:
         OptionError: If a method does not exist.
@@ -87,7 +103,9 @@ def collect_statistics(
     """
     kinds = {method_of(method).kind for method in methods}
     path = None if checkpoint is None else Path(checkpoint)
-    return collect_graph(prepared, batches, kinds, into=into, checkpoint=path, progress=progress)
+    return collect_graph(
+        prepared, batches, kinds, into=into, checkpoint=path, progress=progress, offload=offload
+    )
 
 
 def apply_statistics(
@@ -116,4 +134,5 @@ def apply_statistics(
         StatisticsError: If they lack a tensor, or what the method needs; names it.
     """
     get_record(prepared, Stage.PREPARED)
-    apply(prepared, statistics, Choices.of(method, weights, overrides))
+    with releasing(prepared):
+        apply(prepared, statistics, Choices.of(method, weights, overrides))

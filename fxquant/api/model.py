@@ -22,8 +22,10 @@ from fxquant.graph import (
     get_record,
     has_record,
     set_record,
+    write_frugally,
 )
 from fxquant.passes import Pass, Pipeline, convert_pipeline, parse, prepare_pipeline
+from fxquant.storage import releasing, shared_copies
 from fxquant.targets import get_target
 
 log = logging.getLogger(__name__)
@@ -70,12 +72,14 @@ def prepare(
     example = None if example_inputs is None else example_call(model, example_inputs)
     gm = capture(model, example)
     done = Report()
-    pipeline.run(gm, done, after_pass)
+    with releasing(gm):
+        pipeline.run(gm, done, after_pass)
     done.capture, done.coverage = capture_notes(gm), coverage_of(gm)
     record = ModelRecord(
         stage=Stage.PREPARED, target=target, pipeline=str(pipeline), report=done, example=example
     )
     set_record(gm, record)
+    write_frugally(gm)
     log.info("prepared for %s: %s", target, done)
     return gm
 
@@ -134,9 +138,10 @@ def convert(prepared: fx.GraphModule, arithmetic: str = "float") -> fx.GraphModu
             layer=missing[0],
             remedy="Call fxquant.calibrate(prepared, batches) first, with data that reaches these layers.",
         )
-    gm = copy.deepcopy(prepared)
+    gm = copy.deepcopy(prepared, shared_copies(prepared))
     done = replace(record.report, sites=list(record.report.sites))
-    pipeline.run(gm, done)
+    with releasing(gm):
+        pipeline.run(gm, done)
     set_record(gm, replace(record, stage=Stage.QUANTIZED, report=done))
     return gm
 

@@ -77,7 +77,8 @@ def _analyzers(sites: _Sites, statistics: Statistics, choices: Choices) -> dict[
     """Return an analyzer for each quantizer of a tensor that was seen: of all its tensors together."""
     by_quantizer: dict[Trainable, _Sites] = {}
     for site in sites:
-        by_quantizer.setdefault(site.quantizer, []).append(site)
+        if site.like is None:
+            by_quantizer.setdefault(site.quantizer, []).append(site)
     analyzers = {}
     for quantizer, own in by_quantizer.items():
         tensors = list(dict.fromkeys(statistics[site.name] for site in own))

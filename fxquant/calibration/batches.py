@@ -1,164 +1,175 @@
-"""Batches: what users iterate over, as calls of their model."""
+"""Batches: data and how to make batches of it; calls_of: the calls of a model that they stand for."""
 
-import inspect
-import itertools
-import operator
-from collections.abc import Iterable, Iterator, Mapping
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import KW_ONLY, dataclass
+from functools import cached_property
+from itertools import chain
 from typing import Any
 
-import torch
-from torch import fx
-
-from fxquant.errors import BatchError
+from fxquant.calibration.example_calls import batch_call
+from fxquant.calibration.opening import opened
+from fxquant.calibration.signature import Signature
+from fxquant.calibration.sources import Source
+from fxquant.errors import BatchError, FxQuantError, OptionError
 from fxquant.graph import Example
-from fxquant.graph.guards import fixed_inputs
-
-_LABELS = ("label", "labels", "target", "targets")
 
 
-class Signature:
-    """The inputs a captured model takes.
+@dataclass(frozen=True, eq=False)
+class Batches:
+    """Data, and how to make batches of it. Every verb takes it in place of the data itself.
 
-    Args:
-        gm: The captured model.
-    """
-
-    def __init__(self, gm: fx.GraphModule) -> None:
-        inputs = gm.graph.find_nodes(op="placeholder")
-        self.names = [str(node.target) for node in inputs]
-        self._fixed = fixed_inputs(gm)
-        self._takes_container = len(inputs) == 1 and any(
-            user.target is operator.getitem and isinstance(user.args[1], str) for user in inputs[0].users
-        )
-
-    def bind(self, example: Example) -> dict[str, Any]:
-        """Return the value of every input of a call, by name, in order."""
-        given = dict(zip(self.names, example.args, strict=False)) | example.kwargs
-        return {name: given[name] if name in given else self._fixed[name] for name in self.names}
-
-    def call(self, batch: object) -> Example:
-        """Return the call of the model that a batch stands for.
-
-        A tensor is the only argument, a dict holds keyword arguments, a tuple or list positional ones. One
-        element too many at the end of a tuple is a label and is dropped, as are the keys "label", "labels",
-        "target" and "targets" of a dict where the model has no such input.
-
-        Raises:
-            BatchError: If the batch does not fit the model's inputs.
-        """
-        if isinstance(batch, Example):
-            return batch
-        if isinstance(batch, torch.Tensor):
-            return self._checked(Example(args=(batch,)))
-        if isinstance(batch, Mapping) and self._is_only_input(batch):
-            return self._checked(Example(args=(batch,)))
-        if isinstance(batch, Mapping):
-            kept = {key: value for key, value in batch.items() if key in self.names or key not in _LABELS}
-            return self._checked(Example(kwargs=kept))
-        if isinstance(batch, tuple | list):
-            has_label = len(batch) == len(self.names) + 1
-            return self._checked(Example(args=tuple(batch[:-1] if has_label else batch)))
-        raise BatchError(
-            f"A batch must be a tensor, a tuple or a dict, not {type(batch).__name__}.",
-            remedy="Yield tensors, tuples of positional arguments, or dicts of keyword arguments.",
-        )
-
-    def _is_only_input(self, batch: Mapping[Any, Any]) -> bool:
-        """Whether a dict is the model's only input, rather than its keyword arguments."""
-        return len(self.names) == 1 and self.names[0] not in batch and self._takes_container
-
-    def _checked(self, example: Example) -> Example:
-        unknown = [name for name in example.kwargs if name not in self.names]
-        if unknown:
-            raise BatchError(
-                f"The model has no input named '{unknown[0]}'.",
-                remedy=f"Its inputs are: {', '.join(self.names)}.",
-            )
-        given = {*self.names[: len(example.args)], *example.kwargs}
-        missing = [name for name in self.names if name not in given and name not in self._fixed]
-        if missing or len(example.args) > len(self.names):
-            raise BatchError(
-                f"A batch of {len(given)} value(s) does not fit the inputs: {', '.join(self.names)}.",
-                remedy="Yield what forward takes, maybe followed by a label. An optional input has its "
-                "default unless prepare's example_inputs give it.",
-            )
-        return example
-
-
-def example_call(model: object, example_inputs: object) -> Example:
-    """Return the call of a float model that example inputs stand for.
-
-    A tensor is the only argument, a dict holds keyword arguments (or is the only argument of a model that has
-    no such parameters), a tuple or list holds positional ones.
+    Attributes:
+        source: An iterable of batches, a DataLoader, a data set, a function that makes one of these for each
+            pass, a generator, arrays or tensors, or the path of an .npz file: docs/data.md.
+        batch_size: Rows or samples in a batch, where the source holds a data set rather than batches.
+        collate: Makes a batch of a list of samples; None for stacking.
+        most: Number of batches to go through; None for all.
+        has_label: Whether the last value of a tuple is a label, which the model does not take; None for the
+            rule, which refuses to guess where that could be an optional input.
+        rank: Number of this process among those that share the batches.
+        world_size: Number of such processes; each takes every ``world_size``-th batch, from ``rank`` on.
 
     Raises:
-        BatchError: If they do not fit the model's forward.
+        OptionError: If a number is out of range, or there is a collate function and no batch size.
     """
-    if isinstance(example_inputs, Example):
-        return example_inputs
-    if isinstance(example_inputs, Mapping):
-        candidates = [Example(kwargs=dict(example_inputs)), Example(args=(example_inputs,))]
-    elif isinstance(example_inputs, tuple | list):
-        candidates = [Example(args=tuple(example_inputs))]
-    else:
-        candidates = [Example(args=(example_inputs,))]
-    forward = getattr(model, "forward", None)
-    if forward is None:
-        return candidates[0]  # capture says what a model is
-    for candidate in candidates:
-        try:
-            inspect.signature(forward).bind(*candidate.args, **candidate.kwargs)
-        except TypeError as error:
-            misfit = error
-        else:
-            return candidate
-    names = ", ".join(inspect.signature(forward).parameters)
-    raise BatchError(
-        f"The example inputs do not fit the model's forward({names}): {misfit}.",
-        remedy="Pass a tensor, a tuple of positional arguments or a dict of keyword arguments.",
-    ) from misfit
+
+    source: object
+    _: KW_ONLY
+    batch_size: int | None = None
+    collate: Callable[[list[Any]], object] | None = None
+    most: int | None = None
+    has_label: bool | None = None
+    rank: int = 0
+    world_size: int = 1
+
+    def __post_init__(self) -> None:
+        if isinstance(self.source, Batches):
+            raise OptionError("Batches are made of Batches.", remedy="Use dataclasses.replace.")
+        for name, least in (("batch_size", 1), ("most", 1), ("world_size", 1), ("rank", 0)):
+            number = getattr(self, name)
+            if number is not None and (not isinstance(number, int) or number < least):
+                raise OptionError(
+                    f"Batches have {name} {number!r}.", remedy=f"Pass a whole number, at least {least}."
+                )
+        if self.rank >= self.world_size:
+            raise OptionError(
+                f"There is no rank {self.rank} among {self.world_size}.", remedy="Ranks count from 0."
+            )
+        if self.collate is not None and self.batch_size is None:
+            raise OptionError(
+                "A collate function makes batches of samples.", remedy="Pass a batch_size beside it."
+            )
+
+    def __iter__(self) -> Iterator[object]:
+        """Go through the batches.
+
+        Raises:
+            BatchError: If it is no data, or a batch cannot be loaded; says which.
+        """
+        iterator: Iterator[object] | None = None
+        for number in range(self.rank, self.most or _MANY, self.world_size):
+            try:
+                iterator = iterator or self._source.run(self.rank, self.most, self.world_size)
+                batch = next(iterator)
+            except StopIteration:
+                return
+            except FxQuantError:
+                raise
+            except Exception as error:  # whatever the user's data raises, in this process or in a worker
+                raise BatchError(
+                    f"Batch {number} could not be loaded: {_told(error)}.",
+                    remedy="Go through the data without fxquant to see all of the error.",
+                ) from error
+            yield batch
+
+    def count(self) -> int | None:
+        """Return how many batches there are for this rank; None where only going through them tells."""
+        source = self._source
+        if source.length is None:
+            return None
+        total = source.length if self.most is None else min(source.length, self.most)
+        return (
+            total if getattr(source, "is_sharded", False) else len(range(self.rank, total, self.world_size))
+        )
+
+    def is_repeatable(self) -> bool:
+        """Return whether the data can be gone through more than once: an iterator cannot."""
+        return self._source.is_repeatable
+
+    @cached_property
+    def _source(self) -> Source:
+        return opened(self.source, self.batch_size, self.collate)
 
 
-def peek(batches: object) -> tuple[object, object]:
-    """Return the first batch, None if there is none, and batches that begin with it again."""
-    if isinstance(batches, torch.Tensor | Mapping | Example) or not isinstance(batches, Iterable):
-        return batches, batches
-    if not isinstance(batches, Iterator):
-        return next(iter(batches), None), batches
-    first = next(batches, None)
-    return first, [] if first is None else itertools.chain((first,), batches)
+def as_batches(data: object) -> Batches:
+    """Return any data as Batches."""
+    return data if isinstance(data, Batches) else Batches(data)
 
 
-def without_label(model: object, batch: object) -> object:
-    """Return a batch as example inputs: without the label that follows the inputs a model must be given."""
-    forward = getattr(model, "forward", None)
-    if forward is None or not isinstance(batch, tuple | list | Mapping):
-        return batch
-    parameters = inspect.signature(forward).parameters.values()
-    if isinstance(batch, Mapping):
-        names = [parameter.name for parameter in parameters]
-        return {key: value for key, value in batch.items() if key in names or key not in _LABELS}
-    needed = [p for p in parameters if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD]
-    return tuple(batch[:-1]) if len(batch) == len(needed) + 1 else tuple(batch)
-
-
-def calls_of(batches: object, signature: Signature) -> Iterator[Example]:
-    """Yield the call of the model that each batch stands for.
+def calls_of(data: object, signature: Signature) -> Iterator[Example]:
+    """Yield the call of the model that each batch stands for, on the model's device.
 
     Args:
-        batches: An iterable of batches; a single tensor or dict is one batch.
+        data: What a user may pass as data, raw or as Batches.
         signature: The model's inputs.
 
     Raises:
-        BatchError: If it cannot be iterated over, or a batch does not fit the model's inputs.
+        BatchError: If it is no data, there is no batch (a rank's part may have none), or one does not fit the
+            model's inputs, or is made differently from the first.
     """
-    if isinstance(batches, torch.Tensor | Mapping | Example):
-        batches = (batches,)
-    if not isinstance(batches, Iterable):
-        hint = " Call it and pass what it returns." if inspect.isroutine(batches) else ""
-        raise BatchError(
-            f"Batches must be an iterable, not {type(batches).__name__}.",
-            remedy=f"Pass a DataLoader, a list or a generator of batches.{hint}",
-        )
-    for batch in batches:
-        yield signature.call(batch)
+    batches, kinds = as_batches(data), dict[str, str]()
+    has_any = False
+    for number, batch in zip(range(batches.rank, _MANY, batches.world_size), batches, strict=False):
+        try:
+            example = signature.call(batch, batches.has_label)
+        except BatchError as error:
+            raise BatchError(f"Batch {number}: {error.what}", remedy=error.remedy) from error
+        found = signature.kinds(example)
+        kinds = kinds or found
+        if found != kinds:
+            name = next(name for name in found if found[name] != kinds[name])
+            raise BatchError(
+                f"Batch {number} gives '{name}' {found[name]}, the first batch {kinds[name]}.",
+                remedy="Yield batches that are made alike.",
+            )
+        has_any = True
+        yield example
+    if not has_any and batches.world_size == 1:
+        raise no_batch()
+
+
+def first_call(model: object, data: object) -> tuple[Example, Batches]:
+    """Return the call of a float model that the first batch stands for, and data that begins with it again.
+
+    Raises:
+        BatchError: If it is no data, there is no batch, or it does not fit the model's forward.
+    """
+    batches = as_batches(data)
+    iterator = iter(batches)
+    try:
+        first = next(iterator)
+    except StopIteration:
+        raise no_batch() from None
+    example = batch_call(model, first, batches.has_label)
+    if batches.is_repeatable():
+        return example, batches
+    return example, Batches(chain((first,), iterator), has_label=batches.has_label)
+
+
+def no_batch() -> BatchError:
+    """Return the error for data without batches."""
+    return BatchError(
+        "The data holds no batch.",
+        remedy="Pass a list or DataLoader; a generator that was used up before gives nothing again.",
+    )
+
+
+def _told(error: Exception) -> str:
+    """Return an error's first line, and the last one where a worker puts what was raised there."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = " ".join(dict.fromkeys([*lines[:1], *lines[-1:]]))
+    return f"{type(error).__name__}: {text}".removesuffix(".").removesuffix(": ")
+
+
+_MANY = sys.maxsize

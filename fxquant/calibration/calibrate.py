@@ -9,16 +9,18 @@ import torch
 from torch import fx
 
 from fxquant.calibration.apply import apply
-from fxquant.calibration.batches import Signature
 from fxquant.calibration.choices import Choices
 from fxquant.calibration.collect import collect
 from fxquant.calibration.interpreter import CalibrationInterpreter
+from fxquant.calibration.offload import Offload
+from fxquant.calibration.signature import Signature
 from fxquant.calibration.sites import activation_sites, weight_sites
 from fxquant.calibration.statistics import Statistics
 from fxquant.calibration.tensor_statistics import Kind
 from fxquant.calibration.weights import check_weights
 from fxquant.graph import Example, Stage, get_record, set_record
 from fxquant.graph.fresh import rows_of
+from fxquant.storage import releasing
 
 _FEW = 2  # rows that are enough to export with
 
@@ -30,6 +32,7 @@ def calibrate_graph(
     *,
     checkpoint: Path | None = None,
     progress: bool = True,
+    offload: Offload | None = None,
 ) -> Statistics:
     """Run batches through a prepared model in float, set the range of every quantizer, return what was seen.
 
@@ -42,6 +45,7 @@ def calibrate_graph(
         choices: The method of each tensor.
         checkpoint: See ``collect``.
         progress: See ``collect``.
+        offload: See ``collect``.
 
     Raises:
         ModelTypeError: If gm is not a prepared model.
@@ -54,12 +58,21 @@ def calibrate_graph(
     choices.check(activation_sites(gm), weight_sites(gm))
     statistics = Statistics(choices.kinds)
     try:
-        collect_graph(gm, batches, choices.kinds, into=statistics, checkpoint=checkpoint, progress=progress)
+        collect_graph(
+            gm,
+            batches,
+            choices.kinds,
+            into=statistics,
+            checkpoint=checkpoint,
+            progress=progress,
+            offload=offload,
+        )
     except KeyboardInterrupt:
         if statistics.num_batches:
             apply(gm, statistics, choices)
         raise
-    apply(gm, statistics, choices)
+    with releasing(gm):
+        apply(gm, statistics, choices)
     return statistics
 
 
@@ -71,6 +84,7 @@ def collect_graph(
     into: Statistics | None = None,
     checkpoint: Path | None = None,
     progress: bool = True,
+    offload: Offload | None = None,
 ) -> Statistics:
     """Collect statistics as ``collect`` does, and remember the first batch to export with.
 
@@ -79,7 +93,8 @@ def collect_graph(
         BatchError, NonFiniteError, StatisticsError: As ``collect``.
     """
     record = get_record(gm, Stage.PREPARED)
-    check_weights(gm)
+    with releasing(gm):
+        check_weights(gm)
     first: list[Example] = []
 
     def remember(example: Example) -> None:
@@ -88,7 +103,14 @@ def collect_graph(
             first.append(example)
 
     found = collect(
-        gm, batches, kinds, into=into, checkpoint=checkpoint, progress=progress, remember=remember
+        gm,
+        batches,
+        kinds,
+        into=into,
+        checkpoint=checkpoint,
+        progress=progress,
+        offload=offload,
+        remember=remember,
     )
     if first:
         small, whole = first
@@ -106,7 +128,7 @@ def uncalibrated_layers(gm: fx.GraphModule) -> list[str]:
 def _runs(gm: fx.GraphModule, example: Example) -> bool:
     """Whether the model runs on a call: where its batch size is fixed, not on another one."""
     try:
-        with torch.no_grad():
+        with torch.no_grad(), releasing(gm):
             CalibrationInterpreter(gm).run_all(*Signature(gm).bind(example).values())
     except Exception:  # whatever the model raises
         return False

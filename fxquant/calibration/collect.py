@@ -10,11 +10,14 @@ from typing import Any
 import torch
 from torch import fx
 
-from fxquant.calibration.batches import Signature, calls_of
+from fxquant.calibration.batches import as_batches, calls_of, no_batch
+from fxquant.calibration.collect_blockwise import collect_blockwise
 from fxquant.calibration.collector import Collector
 from fxquant.calibration.interpreter import CalibrationInterpreter, NonFiniteFinder
 from fxquant.calibration.observed_model import ObservedModel
+from fxquant.calibration.offload import Offload
 from fxquant.calibration.progress import with_progress
+from fxquant.calibration.signature import Signature
 from fxquant.calibration.sites import activation_sites
 from fxquant.calibration.statistics import Statistics, load_statistics, save_statistics
 from fxquant.calibration.tensor_statistics import Kind
@@ -34,6 +37,7 @@ def collect(
     into: Statistics | None = None,
     checkpoint: Path | None = None,
     progress: bool = True,
+    offload: Offload | None = None,
     remember: Callable[[Example], None] = lambda example: None,
 ) -> Statistics:
     """Run every batch through a prepared model in float; return what its quantizers were given.
@@ -49,6 +53,8 @@ def collect(
         checkpoint: A file to save the statistics to, every minute and at the end however it comes. Where it
             exists, its statistics go on, and the batches that it has seen are passed over.
         progress: Whether to show a progress bar where there is a terminal.
+        offload: How to run the model block by block; None to run it as a whole. Block by block, all batches
+            count or none.
         remember: Is given the first batch.
 
     Raises:
@@ -59,23 +65,25 @@ def collect(
     statistics = into if into is not None else Statistics(kinds)
     seen_before = _resumed(statistics, checkpoint)
     _check_kinds(statistics, kinds)
+    signature, batches = Signature(gm), as_batches(batches)
+    shown = with_progress(calls_of(batches, signature), batches, progress)
+    if offload is not None:
+        with _saving(statistics, checkpoint), contextlib.closing(shown) as calls:
+            collect_blockwise(gm, calls, statistics, offload, passed_over=seen_before, remember=remember)
+        return statistics
     sites = [site for site in activation_sites(gm) if site.quantizer.is_overwrite_allowed()]
     collector = Collector(sites, statistics)
-    signature = Signature(gm)
     runner = _Runner(gm, collector, signature)
-    with _saving(statistics, checkpoint) as save, runner:
+    with _saving(statistics, checkpoint) as save, runner, contextlib.closing(shown) as calls:
         index = -1
-        for index, example in enumerate(with_progress(calls_of(batches, signature), batches, progress)):
+        for index, example in enumerate(calls):
             if index == 0:
                 remember(example)
             if index >= seen_before:
                 runner.run(example, index)
                 save()
     if index < 0:
-        raise BatchError(
-            "The data holds no batch.",
-            remedy="Pass a list or DataLoader; a generator that was used up before gives nothing again.",
-        )
+        raise no_batch()
     return statistics
 
 

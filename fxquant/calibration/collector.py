@@ -14,7 +14,7 @@ from fxquant.calibration.tensor_statistics import Seen, TensorStatistics
 class Collector:
     """Looks at the tensors of one batch, and adds all of them at its end, or none.
 
-    A tensor that moves or picks values of another one on the same grid is not looked at, nor is one that two
+    A tensor that holds the values of another one on the same grid is not looked at, nor is one that two
     quantizers read looked at twice, nor a constant in a second batch.
 
     Args:

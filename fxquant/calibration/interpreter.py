@@ -1,5 +1,6 @@
 """CalibrationInterpreter: run a prepared model in float, node by node, to find where something goes wrong."""
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -33,8 +34,12 @@ class CalibrationInterpreter(fx.Interpreter):
 
     def run_all(self, *args: Any) -> Any:
         """Run the model, and the graphs that its opaque layers call, in this way."""
-        with interpreted(self._gm, self._below):
+        with self.nested():
             return self.run(*args, enable_io_processing=False)
+
+    def nested(self) -> contextlib.AbstractContextManager[None]:
+        """Run the graphs that opaque layers call in this way too, inside the context."""
+        return interpreted(self._gm, self._below)
 
     def _below(self, graph: fx.GraphModule) -> "CalibrationInterpreter":
         return CalibrationInterpreter(graph, self._show)

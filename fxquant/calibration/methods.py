@@ -28,7 +28,8 @@ class Method:
     Attributes:
         name: Its name.
         kind: The statistics that it needs, of one pass over the data.
-        analyzer: Makes the encoding analyzer for a shape and block size, and the percentile if there is one.
+        analyzer: Makes the encoding analyzer for a shape, a block size, a number of bins of values, and the
+            percentile if there is one.
         covers: What the range covers, in words.
         for_floats: Whether it also serves float types of 8 bits, whose grid is not even.
         percentile: The percentile, in [50, 100]; None for a method that has none.
@@ -36,7 +37,7 @@ class Method:
 
     name: str
     kind: Kind
-    analyzer: Callable[[_Shape, _BlockSize, float | None], EncodingAnalyzer]
+    analyzer: Callable[[_Shape, _BlockSize, int, float | None], EncodingAnalyzer]
     covers: str
     for_floats: bool = True
     percentile: float | None = None
@@ -47,7 +48,7 @@ class Method:
         Raises:
             StatisticsError: If they do not hold what the method needs.
         """
-        analyzer = self.analyzer(statistics.shape, statistics.block_size, self.percentile)
+        analyzer = self.analyzer(statistics.shape, statistics.block_size, NUM_BINS, self.percentile)
         if self.kind is Kind.RANGE:
             analyzer.observer.merge_stats(statistics.range())
         elif self.kind is Kind.AVERAGE:
@@ -68,13 +69,13 @@ _TABLE = (
     Method(
         name="minmax",
         kind=Kind.RANGE,
-        analyzer=lambda shape, block_size, _: MinMaxEncodingAnalyzer(shape, block_size),
+        analyzer=lambda shape, block_size, *_: MinMaxEncodingAnalyzer(shape, block_size),
         covers="everything that was seen",
     ),
     Method(
         name="moving_average",
         kind=Kind.AVERAGE,
-        analyzer=lambda shape, block_size, _: MovingAverageMinMaxEncodingAnalyzer(
+        analyzer=lambda shape, block_size, *_: MovingAverageMinMaxEncodingAnalyzer(
             shape, block_size=block_size
         ),
         covers="the range of a typical batch: an average that moves by a tenth with every batch",
@@ -82,8 +83,8 @@ _TABLE = (
     Method(
         name="percentile",
         kind=Kind.HISTOGRAM,
-        analyzer=lambda shape, block_size, percentile: PercentileEncodingAnalyzer(
-            shape, NUM_BINS, percentile or DEFAULT_PERCENTILE, block_size, exact=True
+        analyzer=lambda shape, block_size, bins, percentile: PercentileEncodingAnalyzer(
+            shape, bins, percentile or DEFAULT_PERCENTILE, block_size, exact=True
         ),
         covers="all but a share of the values at either end, 0.01 % unless written percentile:99.9",
         percentile=DEFAULT_PERCENTILE,
@@ -91,8 +92,8 @@ _TABLE = (
     Method(
         name="entropy",
         kind=Kind.HISTOGRAM,
-        analyzer=lambda shape, block_size, _: EntropyEncodingAnalyzer(
-            shape, NUM_BINS // 2, block_size=block_size
+        analyzer=lambda shape, block_size, bins, _: EntropyEncodingAnalyzer(
+            shape, bins // 2, block_size=block_size
         ),
         covers="up to the threshold that loses the least information (TensorRT's)",
         for_floats=False,
@@ -100,15 +101,15 @@ _TABLE = (
     Method(
         name="mse",
         kind=Kind.HISTOGRAM,
-        analyzer=lambda shape, block_size, _: MseEncodingAnalyzer(shape, NUM_BINS, block_size=block_size),
+        analyzer=lambda shape, block_size, bins, _: MseEncodingAnalyzer(shape, bins, block_size=block_size),
         covers="what a grid represents with the least squared error",
         for_floats=False,
     ),
     Method(
         name="sqnr",
         kind=Kind.HISTOGRAM,
-        analyzer=lambda shape, block_size, _: SqnrEncodingAnalyzer(
-            shape, NUM_BINS, block_size=block_size, exact=True
+        analyzer=lambda shape, block_size, bins, _: SqnrEncodingAnalyzer(
+            shape, bins, block_size=block_size, exact=True
         ),
         covers="what a grid represents with the best signal-to-noise ratio, clipping counting threefold",
         for_floats=False,

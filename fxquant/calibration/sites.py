@@ -9,7 +9,6 @@ from fxquant.graph import graphs_of
 from fxquant.graph.annotations import TENSOR, layer_of
 from fxquant.graph.values import activations_of, is_constant, op_of, quantizer_of
 from fxquant.nn import QuantizationMixin
-from fxquant.ops import OutputRange
 from fxquant.quantization.of_spec import Trainable, has_codes
 
 
@@ -21,8 +20,8 @@ class ActivationSite:
         node: The call.
         quantizer: The quantizer; tensors on one grid share one.
         name: Name of the tensor, as files have it.
-        like: Name of the tensor whose values this one moves or picks, on the same grid; None where it has
-            values of its own.
+        like: Name of the tensor whose values this one holds in another shape or order, on the same grid;
+            None where it has values of its own.
     """
 
     node: fx.Node
@@ -91,11 +90,11 @@ def _name(node: fx.Node) -> str:
 
 
 def _like(gm: fx.GraphModule, node: fx.Node, quantizer: Trainable) -> str | None:
-    """Return the name of the tensor on the same grid that the quantized one is made of, if it is."""
+    """Return the name of the tensor on the same grid whose values the quantized one holds, if it does."""
     source = node.all_input_nodes[0]
     op = op_of(gm, source)
-    if op is None or op.output is not OutputRange.LIKE_INPUT:
+    if op is None or not op.keeps_values:
         return None
     read = activations_of(gm, source, op)
-    is_like = len(read) == 1 and quantizer_of(gm, read[0]) is quantizer
-    return _name(read[0]) if is_like else None
+    around = [] if len(read) != 1 else [read[0], *read[0].users]  # the op may read the tensor in float
+    return next((_name(call) for call in around if quantizer_of(gm, call) is quantizer), None)

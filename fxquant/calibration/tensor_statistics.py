@@ -16,6 +16,7 @@ from fxquant.quantization.encoding_analyzer import (
     MinMaxRange,
     MovingAverageObserver,
 )
+from fxquant.quantization.encoding_analyzer.counting import may_wait
 from fxquant.quantization.encoding_analyzer.running_histogram import Counted, RunningHistogram
 
 NUM_BINS = 4096
@@ -86,9 +87,7 @@ class TensorStatistics:
         if self.is_masked:
             return self._look_shown(tensor)
         ends = self._range.collect_stats(tensor)
-        if Kind.HISTOGRAM not in self.kinds and tensor.device.type != "cpu":
-            return Seen(ends=ends)
-        if self.shape or tensor.device.type != "cpu":
+        if self.shape or not may_wait(tensor):
             return Seen(ends=ends, counts=self._counted_rows(tensor))
         minimum, maximum = ends.bounds()
         low = minimum.item()

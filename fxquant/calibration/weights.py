@@ -5,13 +5,14 @@ from torch import fx
 
 from fxquant.calibration.methods import METHODS, Method
 from fxquant.calibration.sites import WeightSite, weight_sites
-from fxquant.calibration.tensor_statistics import Kind
+from fxquant.calibration.tensor_statistics import NUM_BINS, Kind
 from fxquant.errors import NonFiniteError
 from fxquant.quantization.affine import QuantizeDequantize
 from fxquant.quantization.encoding_analyzer import EncodingAnalyzer, MinMaxObserver, MinMaxRange
 from fxquant.quantization.encoding_analyzer.rows import as_rows
 
-_TOGETHER = 256  # ranges searched at a time: bounds the memory of their histograms
+_TOGETHER = 2**20  # bins searched at a time: bounds memory
+_FEWEST_BINS = 512  # two for each step of 8 bits; more where a range has elements to fill them
 
 
 def check_weights(gm: fx.GraphModule) -> None:
@@ -35,10 +36,8 @@ def set_weight_range(site: WeightSite, method: Method) -> None:
         return
     if method.kind is Kind.AVERAGE or not (isinstance(quantizer, QuantizeDequantize) or method.for_floats):
         method = METHODS["minmax"]  # of one tensor, there is no other average
-    block_size = quantizer.block_size
-    analyzer = method.analyzer(
-        quantizer.shape, None if block_size is None else tuple(block_size), method.percentile
-    )
+    block_size = None if quantizer.block_size is None else tuple(quantizer.block_size)
+    analyzer = method.analyzer(quantizer.shape, block_size, NUM_BINS, method.percentile)
     if method.kind is Kind.HISTOGRAM and quantizer.shape:
         analyzer = _ByRows(analyzer, site.parameter.detach(), method)
     else:
@@ -63,8 +62,9 @@ class _ByRows(EncodingAnalyzer[MinMaxRange]):
         self, stats: MinMaxRange, num_steps: int, is_symmetric: bool
     ) -> tuple[torch.Tensor, torch.Tensor]:
         found = []
-        for rows in torch.split(self._rows, _TOGETHER):
-            part = self._method.analyzer((len(rows), 1), None, self._method.percentile)
+        bins = min(NUM_BINS, max(_FEWEST_BINS, 1 << (8 * self._rows.shape[1]).bit_length()))
+        for rows in torch.split(self._rows, max(1, _TOGETHER // bins)):
+            part = self._method.analyzer((len(rows), 1), None, bins, self._method.percentile)
             part.update_stats(rows)
             found.append(part.compute_encodings(num_steps, is_symmetric))
         return torch.cat([low for low, _ in found]), torch.cat([high for _, high in found])

@@ -18,7 +18,7 @@ from torch import fx
 from fxquant.api import calibrate, convert, export, load_encodings, prepare, report, verify
 from fxquant.api import lint as lint_file
 from fxquant.arithmetic import ARITHMETICS, FLOAT
-from fxquant.calibration import without_label
+from fxquant.calibration import first_call
 from fxquant.cli.loading import load_batches, load_model
 from fxquant.errors import FxQuantError, unknown_option
 from fxquant.export import DEFAULT_VERSION, VERSIONS
@@ -99,7 +99,7 @@ def quantize(
     """Quantize MODEL on BATCHES, an .npz file with one array per input; write and verify the files."""
     data = load_batches(batches, batch_size)
     loaded = load_model(model)
-    prepared = prepare(loaded, without_label(loaded, data[0]) if data else None, target=target)
+    prepared = prepare(loaded, first_call(loaded, data)[0], target=target)
     if encodings is None:
         calibrate(prepared, data)
     else:

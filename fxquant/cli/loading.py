@@ -4,12 +4,12 @@ import importlib
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import fx, nn
 
-from fxquant.errors import BatchError, ModelTypeError
-from fxquant.runtimes import input_sizes
+from fxquant.calibration.arrays import in_rows, read_npz
+from fxquant.errors import ModelTypeError
+from fxquant.runtimes import Arrays, input_sizes
 
 
 def load_model(path: str) -> nn.Module:
@@ -58,7 +58,7 @@ def rows_of(file: Path) -> int:
     return next((sizes[0] for sizes in input_sizes(file).values() if sizes and sizes[0]), 32)
 
 
-def load_batches(path: Path, size: int) -> list[dict[str, torch.Tensor]]:
+def load_batches(path: Path, size: int) -> list[Arrays]:
     """Return the arrays of an .npz file as batches.
 
     Args:
@@ -66,15 +66,7 @@ def load_batches(path: Path, size: int) -> list[dict[str, torch.Tensor]]:
         size: Rows of each array in one batch; the last one may have fewer.
 
     Raises:
-        BatchError: If it holds none.
+        BatchError: If it holds none, or arrays of different numbers of rows.
     """
-    try:
-        with np.load(path) as arrays:
-            tensors = {name: torch.from_numpy(arrays[name]) for name in arrays.files}
-        rows = max((tensor.shape[0] for tensor in tensors.values()), default=0)
-    except Exception as error:  # numpy and torch have no common error for data they do not read
-        raise BatchError(
-            f"'{path}' does not hold batches: {error}.",
-            remedy="Write it with numpy.savez(path, input=array).",
-        ) from error
-    return [{name: t[start : start + size] for name, t in tensors.items()} for start in range(0, rows, size)]
+    batches: Any = in_rows(read_npz(path), size).run(0, None, 1)
+    return list(batches)

@@ -59,9 +59,8 @@ def verify_command(
     if model:
         parity = verify(load_quantized(model[0]), file, data, runtime, allowed_steps, **options)
     else:
-        arrays = [{name: tensor.numpy() for name, tensor in batch.items()} for batch in data]
         against = reference or ExactOnnxRuntime.name
-        parity = compare_runtimes(file, arrays, runtime, against, allowed_steps, **options)
+        parity = compare_runtimes(file, data, runtime, against, allowed_steps, **options)
     _print_parity(parity, rows)
     is_as_meant = not (parity.fallbacks or parity.float_islands) and parity.is_exposure_neutral
     if parity.departures or (strict and not is_as_meant):

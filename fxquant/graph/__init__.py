@@ -3,6 +3,7 @@
 from fxquant.graph.capture import capture
 from fxquant.graph.capture_notes import CaptureNotes, Resistance, capture_notes, graphs_of
 from fxquant.graph.coverage import Coverage, coverage_of
+from fxquant.graph.frugal_code import write_frugally
 from fxquant.graph.guards import Guard
 from fxquant.graph.record import Example, ModelRecord, Stage, get_record, has_record, set_record
 from fxquant.graph.report import Report, Site
@@ -28,4 +29,5 @@ __all__ = [
     "has_record",
     "set_record",
     "verify_graph",
+    "write_frugally",
 ]

@@ -19,6 +19,7 @@ _IN_PLACE_OPERATORS = {
     operator.itruediv: operator.truediv,
     operator.imatmul: operator.matmul,
 }
+_KEYWORDS = (operator.and_, operator.or_, operator.not_, operator.is_)  # named so as not to be keywords
 _FILLING = ("copy_", "fill_", "zero_")  # methods that put other values into all of a tensor
 
 
@@ -72,7 +73,8 @@ def writes_in_place(gm: nn.Module, node: fx.Node) -> bool:
         return False
     is_operator = node.target in _IN_PLACE_OPERATORS or node.target is operator.setitem
     has_flag = node.kwargs.get("inplace") is True or isinstance(node.kwargs.get("out"), fx.Node)
-    return is_operator or has_flag or _has_in_place_name(_function_name(node))
+    has_name = _has_in_place_name(_function_name(node)) and node.target not in _KEYWORDS
+    return is_operator or has_flag or has_name
 
 
 def written_operand(node: fx.Node) -> fx.Node | None:

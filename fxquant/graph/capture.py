@@ -18,6 +18,7 @@ from fxquant.graph.coverage import note_macs
 from fxquant.graph.record import Example
 from fxquant.graph.recording import capture_by_recording
 from fxquant.graph.tracer import LayerTracer, capture_error
+from fxquant.storage import releasing
 
 
 def capture(model: object, example: Example | None = None) -> fx.GraphModule:
@@ -56,7 +57,8 @@ def capture(model: object, example: Example | None = None) -> fx.GraphModule:
         copied = copy_model(model)
         if example is None:
             return _traced(copied, name)
-        gm = capture_by_recording(copied, example, name)
+        with releasing(copied):
+            gm = capture_by_recording(copied, example, name)
         note_macs(gm)
         return gm
 

@@ -9,6 +9,7 @@ from torch.nn.utils import parametrize
 from torch.overrides import TorchFunctionMode
 
 from fxquant.errors import ModelTypeError
+from fxquant.storage import shared_copies
 
 
 def copy_model(model: nn.Module) -> nn.Module:
@@ -16,10 +17,10 @@ def copy_model(model: nn.Module) -> nn.Module:
 
     What torch.compile and the data-parallel wrappers put around a model is left out. Parametrizations and
     the hooks of weight and spectral norm are computed once. What cannot be copied, such as a lock or an open
-    file, is shared.
+    file, is shared. Parameters that lie in a file lie in the same file in the copy.
 
     Raises:
-        ModelTypeError: If it is a ScriptModule, or cannot be copied.
+        ModelTypeError: If it is a ScriptModule, holds parameters without values, or cannot be copied.
     """
     model = unwrapped(model)
     if isinstance(model, torch.jit.ScriptModule):
@@ -27,6 +28,7 @@ def copy_model(model: nn.Module) -> nn.Module:
             f"A {type(model).__name__} holds code that cannot be captured.",
             remedy="Pass the model it was made from.",
         )
+    _check_values(model)
     copied = _copied(model).eval()
     for parent in list(copied.modules()):
         for name, child in parent.named_children():
@@ -45,6 +47,16 @@ def unwrapped(model: nn.Module) -> nn.Module:
     return unwrapped(inner) if is_wrapper and isinstance(inner, nn.Module) else model
 
 
+def _check_values(model: nn.Module) -> None:
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        if tensor.device.type == "meta":
+            raise ModelTypeError(
+                f"'{name}' is on the meta device: it has no values.",
+                layer=name.rpartition(".")[0] or None,
+                remedy="Give the model its values first: fxquant.load_shards(model, folder).",
+            )
+
+
 class _CopyingTensors(TorchFunctionMode):
     """Lets copy.deepcopy copy tensors that are results of a computation, detached."""
 
@@ -59,12 +71,12 @@ class _CopyingTensors(TorchFunctionMode):
 def _copied(model: nn.Module) -> nn.Module:
     try:
         with _CopyingTensors():
-            return copy.deepcopy(model)
+            return copy.deepcopy(model, shared_copies(model))
     except Exception:  # whatever an attribute of the model raises
         memo = _uncopyable(model)
     try:
         with _CopyingTensors():
-            return copy.deepcopy(model, memo)
+            return copy.deepcopy(model, shared_copies(model) | memo)
     except Exception as error:  # the same, from within a module's own __deepcopy__
         raise ModelTypeError(
             f"The model cannot be copied: {error}.",

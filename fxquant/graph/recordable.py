@@ -24,12 +24,6 @@ def recordable(function: Function) -> Function:
     return call  # type: ignore[return-value]  # the same signature
 
 
-class Reloading(fx.Tracer):
-    """Traces a recorded graph again when a pickle of it is loaded: buffers are nodes too."""
-
-    proxy_buffer_attributes = True
-
-
 @recordable
 def length_of(value: Any) -> int:
     """Return the number of elements of a tuple or list."""

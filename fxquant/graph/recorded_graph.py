@@ -9,7 +9,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from fxquant.graph.annotations import LAYER, RESULT, STOPPED, Result, result_of
 from fxquant.graph.names import free_name
-from fxquant.graph.recordable import Reloading
+from fxquant.graph.reloading import Reloading
 
 
 class RecordedGraph:

@@ -10,6 +10,7 @@ import torch
 from torch import fx, nn
 
 from fxquant.errors import CaptureError, FxQuantError, first_line
+from fxquant.graph.frugal_code import FrugalCode
 from fxquant.nn import QuantizationMixin
 from fxquant.ops import op_of_module
 
@@ -27,6 +28,12 @@ class LayerTracer(fx.Tracer):
     def __init__(self, defaults: dict[str, Any] | None = None) -> None:
         super().__init__()
         self._defaults = defaults or {}  # unpickling makes a tracer without arguments
+
+    def trace(self, root: Any, concrete_args: dict[str, Any] | None = None) -> fx.Graph:
+        graph = super().trace(root, concrete_args)
+        if type(self) is not LayerTracer:  # fx makes a subclass to load a pickle
+            graph.set_codegen(FrugalCode())
+        return graph
 
     def create_args_for_root(
         self, root_fn: Callable[..., Any], is_module: bool, concrete_args: Any = None

@@ -6,6 +6,7 @@ from typing import Any, ClassVar, cast
 
 import torch
 from torch import nn
+from typing_extensions import Self
 
 from fxquant.nn.module_encodings import ModuleEncodings
 from fxquant.nn.parameter_cache import ParameterCache
@@ -155,8 +156,6 @@ class QuantizationMixin(ModuleEncodings, Registry):
         parameter = getattr(self, name)
         if parameter is None or quantizer is None:
             return parameter
-        if quantizer.reads_codes:
-            return quantizer(parameter)  # costs no more than looking up what it gave before
         if not torch.compiler.is_compiling() and not quantizer.is_initialized():
             quantizer.calibrate(parameter.detach())
         return self._parameter_cache.quantized(name, parameter, quantizer)
@@ -211,6 +210,11 @@ class QuantizationMixin(ModuleEncodings, Registry):
         delattr(self, name)
         self.register_buffer(name, codes)
         self.param_quantizers[name] = stored(encoding, value.dtype)
+
+    def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> Self:
+        self._parameter_cache.clear()
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]  # torch is untyped here
+        return self
 
     def in_float(self) -> Removal:
         """Let the module run in float inside the context; frozen parameters give the values they have."""

@@ -8,25 +8,28 @@ import torch
 from torch import nn
 
 from fxquant.quantization import QuantizerBase
-from fxquant.quantization.gradients import is_jit_traced
+from fxquant.quantization.gradients import is_jit_traced, is_watched
 from fxquant.quantization.tensor import version_of
 
 
 @dataclass(frozen=True)
 class _Entry:
     state: tuple[Any, ...]
-    value: torch.Tensor
+    value: torch.Tensor | None  # None for codes that were read once only
 
 
 _SMALL = 4096  # elements: up to here one product costs less than two
+_ROW = 512  # words of eight bytes
 
 
 class ParameterCache:
-    """Quantized parameters of one module, kept in inference; copies and files leave them out.
+    """Quantized parameters of one module, and the real values of those stored as codes, kept in inference.
 
-    A write is noticed by its version; one by ``.data``, which does not count, by a weighted sum of elements:
-    that costs a sixth of quantizing them. On other devices than the CPU, where reading a sum would wait for
-    the device, parameters are quantized each time.
+    Real values of codes are kept from the second call on: one forward needs no memory for them. Copies and
+    files leave all of it out. A write is noticed by its version; one by ``.data``, which does not
+    count, by a weighted sum of elements: that costs a sixth of quantizing them, a fiftieth of reading codes.
+    On other devices than the CPU, where reading a sum would wait for the device, parameters are quantized
+    each time.
     """
 
     def __init__(self) -> None:
@@ -34,7 +37,7 @@ class ParameterCache:
 
     def quantized(self, name: str, parameter: torch.Tensor, quantizer: nn.Module) -> torch.Tensor:
         """Return what the quantizer makes of a parameter."""
-        is_traced = torch.compiler.is_compiling() or is_jit_traced()
+        is_traced = torch.compiler.is_compiling() or is_jit_traced() or is_watched()
         if is_traced or not isinstance(quantizer, QuantizerBase) or quantizer.is_observing:
             return cast(torch.Tensor, quantizer(parameter))
         numbers = _numbers(quantizer)
@@ -51,9 +54,17 @@ class ParameterCache:
             *(_fingerprint(tensor) for tensor in (parameter, *numbers)),
         )
         entry = self._entries.get(name)
-        if entry is None or entry.state != state:
-            entry = self._entries[name] = _Entry(state, cast(torch.Tensor, quantizer(parameter)))
-        return entry.value
+        is_same = entry is not None and entry.state == state
+        if entry is not None and is_same and entry.value is not None:
+            return entry.value
+        value = cast(torch.Tensor, quantizer(parameter))
+        is_kept = is_same or not quantizer.reads_codes
+        self._entries[name] = _Entry(state, value if is_kept else None)
+        return value
+
+    def clear(self) -> None:
+        """Keep nothing: the parameters go elsewhere."""
+        self._entries.clear()
 
     def __getstate__(self) -> dict[str, Any]:
         return {"_entries": {}}
@@ -74,6 +85,8 @@ def _fingerprint(tensor: torch.Tensor) -> tuple[int, float]:
     """Return the version of a tensor, and a weighted sum of its elements, which tells their order too."""
     version = version_of(tensor)
     size = tensor.numel()
+    if not tensor.is_floating_point():
+        return version, _sum_of_words(tensor.detach())
     if size < 2:
         return version, tensor.item() if size else 0.0
     plain = tensor.detach()
@@ -84,6 +97,27 @@ def _fingerprint(tensor: torch.Tensor) -> tuple[int, float]:
     matrix = plain.reshape(plain.shape[0] if plain.dim() > 1 else 1, -1)
     rows, columns = _weights(matrix.shape[0], 0), _weights(matrix.shape[1], 1)
     return version, torch.dot(matrix @ columns, rows).item()
+
+
+def _sum_of_words(codes: torch.Tensor) -> int:
+    """Return the sum of the words of eight bytes that codes fill, each with its own weight, modulo 2^64."""
+    flat = codes.reshape(-1)
+    per_word = 8 // flat.itemsize
+    size = flat.numel() // per_word
+    words = flat[: size * per_word].view(torch.int64)
+    rows = size // _ROW
+    sums = words[: rows * _ROW].view(rows, _ROW) @ _odd_numbers(_ROW, 0)
+    last = torch.cat([words[rows * _ROW :], flat[size * per_word :].long()])
+    total = torch.dot(sums, _odd_numbers(rows, 1)) + torch.dot(last, _odd_numbers(len(last), 2))
+    return int(total.item())
+
+
+@functools.lru_cache(maxsize=256)
+def _odd_numbers(length: int, seed: int) -> torch.Tensor:
+    """Return odd integers of 64 bits, the same each time: a word times one of them is 0 for no word but 0."""
+    with torch.inference_mode(False):
+        generator = torch.Generator().manual_seed(seed)
+        return torch.randint(-(2**62), 2**62, (length,), generator=generator) * 2 + 1
 
 
 @functools.lru_cache(maxsize=256)

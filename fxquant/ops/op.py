@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
+import torch
 from torch import nn
 
 from fxquant.errors import OptionError
@@ -73,6 +74,8 @@ class Op:
         fixed_range: The range, as (min, max), of a FIXED output.
         returns: What kind of value a call gives.
         may_take_apart: Whether a call may pick one of several tensors, whose ranges have nothing in common.
+        keeps_values: Whether the output holds the values of the input, each as often: in another shape or
+            order alone.
         moves_dims: Whether the op gives its input with the dimensions in another order.
         sorts: Names of the arguments of an op that sorts, in order; empty for any other op.
         is_flatten: Whether a call with start dimension 1 gives a matrix, whatever its input.
@@ -85,6 +88,8 @@ class Op:
         macs: Counts the multiply-accumulates of a call; None for an op that takes next to none.
         gate: Functions that, one after the other, give what the op multiplies its input with; empty for an
             op that is no such product.
+        in_place: Writes what one of its modules computes into the module's input, given both; None where
+            torch has no such function.
         onnx: Name of the ONNX op it becomes, as documentation; several where it depends on the arguments.
     """
 
@@ -98,6 +103,7 @@ class Op:
     fixed_range: tuple[float, float] | None = None
     returns: Returns = Returns.TENSOR
     may_take_apart: bool = False
+    keeps_values: bool = False
     moves_dims: bool = False
     sorts: tuple[str, ...] = ()
     is_flatten: bool = False
@@ -109,6 +115,7 @@ class Op:
     layer: LayerForm | None = None
     macs: Macs | None = None
     gate: tuple[Callable[..., Any], ...] = ()
+    in_place: Callable[[Any, torch.Tensor], torch.Tensor] | None = None
     onnx: str = ""
 
     def __post_init__(self) -> None:

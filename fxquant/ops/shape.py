@@ -28,6 +28,7 @@ SHAPE = (
         functions=(torch.reshape,),
         methods=("reshape", "view", "view_as", "reshape_as"),
         output=_LIKE,
+        keeps_values=True,
         onnx="Reshape",
     ),
     Op(
@@ -36,6 +37,7 @@ SHAPE = (
         functions=(torch.flatten,),
         methods=("flatten", "unflatten"),
         output=_LIKE,
+        keeps_values=True,
         is_flatten=True,
         onnx="Reshape",
     ),
@@ -45,6 +47,7 @@ SHAPE = (
         functions=(torch.permute, torch.transpose, torch.t, torch.movedim),
         methods=("permute", "transpose", "t", "movedim", "T", "mT", "H", "mH"),
         output=_LIKE,
+        keeps_values=True,
         moves_dims=True,
         onnx="Transpose",
     ),
@@ -53,6 +56,7 @@ SHAPE = (
         functions=(torch.squeeze, torch.unsqueeze),
         methods=("squeeze", "unsqueeze"),
         output=_LIKE,
+        keeps_values=True,
         onnx="Squeeze, Unsqueeze",
     ),
     Op(
@@ -117,6 +121,7 @@ SHAPE = (
         modules=(nn.PixelShuffle,),
         functions=(F.pixel_shuffle,),
         output=_LIKE,
+        keeps_values=True,
         onnx="DepthToSpace",
     ),
     Op(
@@ -124,6 +129,7 @@ SHAPE = (
         modules=(nn.PixelUnshuffle,),
         functions=(F.pixel_unshuffle,),
         output=_LIKE,
+        keeps_values=True,
         onnx="SpaceToDepth",
     ),
     Op(name="fold", modules=(nn.Fold,), functions=(F.fold,), onnx="Col2Im"),
@@ -133,6 +139,7 @@ SHAPE = (
         modules=(nn.ChannelShuffle,),
         functions=(F.channel_shuffle,),
         output=_LIKE,
+        keeps_values=True,
         onnx="Reshape, Transpose, Reshape",
     ),
     Op(
@@ -140,6 +147,7 @@ SHAPE = (
         modules=(nn.Identity,),
         methods=("contiguous",),
         output=_LIKE,
+        keeps_values=True,
         is_noop_in_eval=True,
         has_quantized_modules=False,
     ),
@@ -163,6 +171,7 @@ SHAPE = (
             "torchvision.ops.stochastic_depth.stochastic_depth",
         ),
         output=_LIKE,
+        keeps_values=True,
         is_noop_in_eval=True,
     ),
     Op(
@@ -170,6 +179,7 @@ SHAPE = (
         functions=(torch.clone, torch.detach),
         methods=("clone", "detach", "data"),
         output=_LIKE,
+        keeps_values=True,
         onnx="Identity",
     ),
     Op(

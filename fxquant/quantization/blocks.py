@@ -24,6 +24,16 @@ def is_expandable(shape: Sequence[int], target: Sequence[int]) -> bool:
     return all(size in (1, wanted) for size, wanted in zip(reversed(shape), reversed(target), strict=False))
 
 
+def is_dense(tensor: torch.Tensor) -> bool:
+    """Whether a tensor's elements lie side by side in memory, in whatever order of its axes."""
+    expected = 1
+    for stride, size in sorted(zip(tensor.stride(), tensor.shape, strict=True)):
+        if size != 1 and stride != expected:
+            return False
+        expected *= size
+    return True
+
+
 def check_scale(shape: Sequence[int], scale_shape: Sequence[int], block_size: BlockSize) -> None:
     """Check that a scale fits a tensor.
 

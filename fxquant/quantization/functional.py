@@ -16,10 +16,12 @@ block size, each of their entries serves one block of the tensor (``blocks``).
 import torch
 
 from fxquant.errors import QuantizerError
-from fxquant.quantization.blocks import BlockSize, check_scale, in_blocks, per_block
+from fxquant.quantization.blocks import BlockSize, check_scale, in_blocks, is_dense, is_expandable, per_block
 from fxquant.quantization.gradients import Dequantize, Quantize, QuantizeDequantize, needs_gradient
+from fxquant.quantization.pieces import pieces
 
 _EPS_SHARE = 0.25  # a float type computes a grid when its eps is at most this share of one step of it
+_NORMAL = 1e-30, 1e30  # scales whose products with any code are normal numbers in float32
 
 
 def quantize(
@@ -113,6 +115,44 @@ def quantize_dequantize(
         scale, offset = in_dtype(scale, dtype), in_dtype(offset, dtype)
         real = QuantizeDequantize.snap(real, scale, offset, qmin, qmax, zero_point_shift)
     return in_dtype(real.reshape(tensor.shape) if block_size else real, tensor.dtype)
+
+
+def overwrite(
+    tensor: torch.Tensor,
+    scale: torch.Tensor,
+    offset: torch.Tensor,
+    qmin: int,
+    qmax: int,
+    block_size: BlockSize = None,
+    zero_point_shift: float = 0.0,
+) -> bool:
+    """Do ``quantize_dequantize`` in the memory of its tensor, through the cache; return whether it was done.
+
+    It is not for blocks, for tensors of a type too coarse to compute the grid in, whose elements share memory
+    or leave gaps, or which the scale does not fit. No gradient flows.
+    """
+    is_native = compute_dtype(tensor.dtype, qmax - qmin) is tensor.dtype and not needs_gradient(scale, offset)
+    if block_size or not is_native or not is_expandable(scale.shape, tensor.shape) or not is_dense(tensor):
+        return False
+    scale, offset = in_dtype(scale, tensor.dtype), in_dtype(offset, tensor.dtype)
+    for part, s, o in pieces(tensor, scale, offset):
+        QuantizeDequantize.snap_(part, s, o, qmin, qmax, zero_point_shift)
+    return True
+
+
+def is_idempotent(dtype: torch.dtype, scale: torch.Tensor, qmin: int, qmax: int) -> bool:
+    """Whether quantizing a tensor of a type twice gives what quantizing it once does, to the last bit.
+
+    A value k * s on the grid, |k| <= qmax - qmin, is off by half an eps of the type, and so is its quotient:
+    together at most ``_EPS_SHARE`` of a step where the grid is computed in the tensor's own type. It rounds
+    to k again, unless k * s leaves the normal numbers.
+    """
+    if dtype.itemsize < 4 or compute_dtype(dtype, qmax - qmin) is not dtype:
+        return False
+    if scale.numel() != 1 or needs_gradient(scale):
+        return False
+    smallest, largest = _NORMAL
+    return smallest <= scale.item() <= largest
 
 
 def scale_and_offset(

@@ -38,6 +38,11 @@ def is_jit_traced() -> bool:
     return bool(torch.jit.is_tracing())  # type: ignore[attr-defined, no-untyped-call]  # untyped there
 
 
+def is_watched() -> bool:
+    """Whether a mode sees every op that runs, as fake tensors, tracers and counters of operations do."""
+    return bool(torch._C._len_torch_dispatch_stack())
+
+
 class QuantizeDequantize(torch.autograd.Function):
     """quantize_dequantize of a tensor, and a scale and offset that broadcast, computed in the tensor's type.
 
@@ -48,12 +53,26 @@ class QuantizeDequantize(torch.autograd.Function):
     def snap(
         tensor: torch.Tensor, scale: torch.Tensor, offset: torch.Tensor, qmin: int, qmax: int, shift: float
     ) -> torch.Tensor:
-        """Return the nearest values on the grid, computed in one fresh buffer.
+        """Return the nearest values on the grid, computed in one fresh buffer."""
+        return QuantizeDequantize._snap_ratio(torch.div(tensor, scale), scale, offset, qmin, qmax, shift)
+
+    @staticmethod
+    def snap_(
+        tensor: torch.Tensor, scale: torch.Tensor, offset: torch.Tensor, qmin: int, qmax: int, shift: float
+    ) -> None:
+        """Write the nearest values on the grid into the tensor: the same arithmetic as ``snap``."""
+        QuantizeDequantize._snap_ratio(tensor.div_(scale), scale, offset, qmin, qmax, shift)
+
+    @staticmethod
+    def _snap_ratio(
+        ratio: torch.Tensor, scale: torch.Tensor, offset: torch.Tensor, qmin: int, qmax: int, shift: float
+    ) -> torch.Tensor:
+        """Make grid values of ratios x / s, in place.
 
         ``clamp(r, qmin + o, qmax + o) = clamp(r - o, qmin, qmax) + o``, all of them whole numbers, saves
         subtracting the offset and adding it again.
         """
-        rounded = _ratio(tensor, scale, shift).round_()
+        rounded = (ratio.sub_(shift) if shift else ratio).round_()
         rounded.clamp_min_(offset + qmin).clamp_max_(offset + qmax)  # half the cost of clamp_
         return (rounded.add_(shift) if shift else rounded).mul_(scale)
 

@@ -148,6 +148,12 @@ class AffineEncoding(GridMixin, EncodingBase):
             input, self.scale, self.offset, self.qmin, self.qmax, self.block_size, self.zero_point_shift
         )
 
+    def overwrite(self, tensor: torch.Tensor) -> bool:
+        """Do ``quantize_dequantize`` in the memory of its tensor; see ``functional.overwrite``."""
+        return functional.overwrite(
+            tensor, self.scale, self.offset, self.qmin, self.qmax, self.block_size, self.zero_point_shift
+        )
+
     def scaled(self, factor: float) -> "AffineEncoding | None":
         """Return the encoding of ``factor`` times what this one encodes; None if there is none.
 

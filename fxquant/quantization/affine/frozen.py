@@ -97,6 +97,14 @@ class FrozenQuantizeDequantize(_Frozen):
             self.zero_point_shift,
         )
 
+    def overwrite(self, tensor: torch.Tensor) -> bool:
+        return functional.overwrite(
+            tensor, self.scale, self.offset, self.qmin, self.qmax, self.block_size, self.zero_point_shift
+        )
+
+    def keeps(self, tensor: torch.Tensor) -> bool:
+        return functional.is_idempotent(tensor.dtype, self.scale, self.qmin, self.qmax)
+
     def _quantized(self, input: torch.Tensor, encoding: AffineEncoding) -> torch.Tensor:
         return encoding.quantize_dequantize(input)
 

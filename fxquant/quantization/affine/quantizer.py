@@ -2,6 +2,7 @@
 
 import torch
 
+from fxquant.quantization import functional
 from fxquant.quantization.affine.encoding import AffineEncoding
 from fxquant.quantization.affine.quantizer_base import AffineQuantizerBase
 from fxquant.quantization.tensor import QuantizedTensor
@@ -39,6 +40,24 @@ class QuantizeDequantize(AffineQuantizerBase):
 
     def _quantized(self, input: torch.Tensor, encoding: AffineEncoding) -> torch.Tensor:
         return self._carrying(encoding.quantize_dequantize(input), encoding)
+
+    def overwrite(self, tensor: torch.Tensor) -> bool:
+        encoding = self._plain_encoding(tensor)
+        return encoding is not None and encoding.overwrite(tensor)
+
+    def keeps(self, tensor: torch.Tensor) -> bool:
+        encoding = self._plain_encoding(tensor)
+        return encoding is not None and functional.is_idempotent(
+            tensor.dtype, encoding.scale, encoding.qmin, encoding.qmax
+        )
+
+    def _plain_encoding(self, tensor: torch.Tensor) -> AffineEncoding | None:
+        """Return the encoding that a call would use; None where it does more than quantize."""
+        if self._observes or self.returns_encoding or not self.is_initialized():
+            return None
+        encoding = self._encoding_for(tensor)
+        assert isinstance(encoding, AffineEncoding)
+        return encoding
 
 
 class Dequantize(AffineQuantizerBase):

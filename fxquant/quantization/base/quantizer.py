@@ -63,6 +63,18 @@ class QuantizerBase(ABC, nn.Module):
     def _quantized(self, input: torch.Tensor, encoding: Any) -> torch.Tensor:
         """Return what the quantizer makes of a plain tensor with an encoding."""
 
+    def overwrite(self, tensor: torch.Tensor) -> bool:
+        """Write what the quantizer makes of a tensor into it; return whether it did, or left it alone.
+
+        Args:
+            tensor: A plain float tensor on a CPU that nobody else sees; no gradient is wanted.
+        """
+        return False
+
+    def keeps(self, tensor: torch.Tensor) -> bool:
+        """Whether quantizing a tensor on the grid again would give the same numbers, to the last bit."""
+        return False
+
     @abstractmethod
     def _dynamic_encoding(self, statistics: Any) -> EncodingBase:
         """Return the encoding for the range that the statistics of one input give."""

@@ -65,13 +65,18 @@ def count_between(rows: torch.Tensor, low: torch.Tensor, high: torch.Tensor, num
     return counts[:, :num_bins].float()
 
 
+def may_wait(tensor: torch.Tensor) -> bool:
+    """Whether asking for a tensor's values costs nothing; elsewhere the program would wait for the device."""
+    return tensor.device.type == "cpu"
+
+
 def finite_range(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Return minimum and maximum of the finite elements of each row, [n]; (inf, -inf) where none is."""
     if len(rows) == 1:
         minimum, maximum = (end.reshape(1) for end in torch.aminmax(rows))
     else:
         minimum, maximum = rows.amin(dim=1), rows.amax(dim=1)
-    if bool((minimum.isfinite() & maximum.isfinite()).all()):
+    if may_wait(rows) and bool((minimum.isfinite() & maximum.isfinite()).all()):
         return minimum, maximum
     is_odd = ~rows.isfinite()
     return rows.masked_fill(is_odd, torch.inf).amin(dim=1), rows.masked_fill(is_odd, -torch.inf).amax(dim=1)
@@ -79,6 +84,8 @@ def finite_range(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 def _count_piece(numbers: torch.Tensor, num_codes: int) -> torch.Tensor:
     """Return counts int64 [rows, num_codes] of bin numbers [rows, elements]."""
+    if not may_wait(numbers):
+        return torch.stack([torch.histc(row, num_codes, 0, num_codes) for row in numbers]).long()
     if len(numbers) == 1:
         narrow = torch.int16 if num_codes <= _LARGEST_INT16 else torch.int32
         return torch.bincount(numbers.to(narrow).flatten(), minlength=num_codes)[None]

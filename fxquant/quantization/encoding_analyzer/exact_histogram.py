@@ -12,7 +12,7 @@ from typing import ClassVar
 
 import torch
 
-from fxquant.quantization.encoding_analyzer.counting import count, finite_range
+from fxquant.quantization.encoding_analyzer.counting import count, finite_range, may_wait
 from fxquant.quantization.encoding_analyzer.histogram import Histograms
 
 FEWEST_BINS = 16  # below that, the scale 2^-k of the widest range would be a subnormal float32
@@ -111,7 +111,8 @@ class ExactHistograms(Histograms):
 
     def _bins_at(self, exponent: torch.Tensor, first: torch.Tensor) -> torch.Tensor:
         """Return the counts in bins at least as wide that hold these."""
-        if torch.equal(exponent, self.exponent) and torch.equal(first, self.first):
+        is_same = may_wait(exponent) and torch.equal(exponent, self.exponent)
+        if is_same and torch.equal(first, self.first):
             return self.bins
         numbers = self.first[:, None] + torch.arange(self.bins.shape[1], device=self.bins.device)
         target = (numbers >> (exponent - self.exponent)[:, None].clamp_max(62)) - first[:, None]
@@ -132,7 +133,7 @@ def count_exactly(rows: torch.Tensor, num_bins: int, is_magnitude: bool = False)
     minimum, maximum = (end.float() for end in finite_range(rows))
     exponent, first = _placement(minimum, maximum, is_magnitude, num_bins)
     scale, start = power_of_two(-exponent).float()[:, None], first.float()[:, None]
-    is_shrunk = bool((exponent > 0).any())
+    is_shrunk = not may_wait(rows) or bool((exponent > 0).any())
 
     def code(piece: torch.Tensor, which: slice) -> torch.Tensor:
         numbers = piece.abs().float() if is_magnitude else piece.float()

@@ -7,9 +7,11 @@ import torch
 
 from fxquant.quantization.blocks import BlockSize
 from fxquant.quantization.encoding_analyzer.analyzer import EncodingAnalyzer
+from fxquant.quantization.encoding_analyzer.code_gains import CodeGains
 from fxquant.quantization.encoding_analyzer.cover import cover
-from fxquant.quantization.encoding_analyzer.exact_histogram import power_of_two
+from fxquant.quantization.encoding_analyzer.exact_histogram import ExactHistograms, power_of_two
 from fxquant.quantization.encoding_analyzer.exact_observer import ExactHistogramObserver, require_exact
+from fxquant.quantization.encoding_analyzer.grid_search import find_best_grids, ranges_together
 from fxquant.quantization.encoding_analyzer.histogram import Histograms
 from fxquant.quantization.encoding_analyzer.squared_error import squared_error
 
@@ -31,9 +33,10 @@ class MseEncodingAnalyzer(EncodingAnalyzer[Histograms]):
     """Covers the range whose grid rounds and clips the observed values with the least mean squared error.
 
     The error is that of ``squared_error`` on an exact histogram, so the result does not depend on the order
-    of the batches. Zeros count as they are: without error. The search goes from the observed range inward: a
-    scan of both ends together, then of each end alone, then finer ones around the best. Of a symmetric grid
-    both ends always move together. Infinite values are ignored.
+    of the batches. Zeros count as they are: without error. The search goes from the observed range inward.
+    With fewer codes than bins it tries each scale with every offset (``find_best_grids``). Otherwise it scans
+    both ends together, then each end alone, then more closely around the best. Of a symmetric grid both ends
+    always move together. Infinite values are ignored.
 
     Args:
         shape: Shape of the range: () for one range per tensor, otherwise broadcastable against the tensors.
@@ -56,12 +59,33 @@ class MseEncodingAnalyzer(EncodingAnalyzer[Histograms]):
         is_unseen = exact.minimum > exact.maximum
         low, high = (end.masked_fill(is_unseen, 0.0) for end in (exact.minimum, exact.maximum))
         low, high = cover(low, high, num_steps, is_symmetric, may_clip_two_bits=False)
+        if num_steps < exact.bins.shape[1]:
+            return _search_by_code(exact, low, high, num_steps, is_symmetric)
         edges, density = exact.bin_edges, exact.counts_without_zeros / power_of_two(exact.exponent)[:, None]
         found = [
             _search(edges[part], density[part], low[part], high[part], num_steps, is_symmetric)
             for part in (slice(i, i + _RANGES_TOGETHER) for i in range(0, len(exact), _RANGES_TOGETHER))
         ]
         return torch.cat([minimum for minimum, _ in found]), torch.cat([maximum for _, maximum in found])
+
+
+def _search_by_code(
+    exact: ExactHistograms, minimum: torch.Tensor, maximum: torch.Tensor, num_steps: int, is_symmetric: bool
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the best range within about [minimum, maximum], [n] each, of grids of fewer codes than bins."""
+    width = power_of_two(exact.exponent)
+    widest = (maximum.double() - minimum) / num_steps
+    lowest = torch.round(minimum / widest)
+    counts, scale = exact.counts_without_zeros, torch.empty_like(widest)
+    may_shift = not is_symmetric and bool((exact.first < 0).any())  # else no code below zero gains anything
+    together = ranges_together(counts, num_steps)
+    for rows in (slice(i, i + together) for i in range(0, len(exact), together)):
+        gains = CodeGains.of_spread_values(counts[rows], exact.first[rows])
+        scale[rows], lowest[rows] = find_best_grids(
+            gains, widest[rows] / width[rows], lowest[rows], num_steps, may_shift=may_shift
+        )
+    scale *= width
+    return (lowest * scale).float(), ((lowest + num_steps) * scale).float()
 
 
 def _search(

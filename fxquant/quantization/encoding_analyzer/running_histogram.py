@@ -16,6 +16,7 @@ from fxquant.quantization.encoding_analyzer.exact_histogram import (
     ExactHistograms,
 )
 
+_LARGEST = 2**15 - 1
 _CHUNK = 2**18  # elements turned into bin numbers at a time: they stay in the cache
 
 
@@ -116,14 +117,19 @@ def _number(value: float, exponent: int) -> int:
 def _count(flat: torch.Tensor, exponent: int, first: int, num_bins: int) -> torch.Tensor:
     """Return counts, int64 [num_bins], of float values [n] in bins that hold them all."""
     scale = 2.0**-exponent
+    is_near_zero = -_LARGEST < first < _LARGEST - num_bins
     counts = torch.zeros(num_bins, dtype=torch.int64)
     for piece in torch.split(flat, _CHUNK):
         if exponent > 0:  # or a tiny negative value would become -0 and leave its bin
             piece = piece.floor()
         numbers = piece.float().mul(scale)
-        if first:
-            numbers.floor_().sub_(first)  # from 0 on, turning them into integers cuts off the fraction
-        counts += torch.bincount(numbers.to(torch.int16), minlength=num_bins)
+        if first < 0:
+            numbers.floor_()  # from 0 on, turning them into integers cuts off the fraction
+        if is_near_zero:
+            codes = numbers.to(torch.int16).sub_(first)  # in half the memory
+        else:
+            codes = numbers.floor_().sub_(first).to(torch.int16)
+        counts += torch.bincount(codes, minlength=num_bins)
     return counts
 
 

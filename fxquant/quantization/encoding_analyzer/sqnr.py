@@ -7,8 +7,10 @@ import torch
 from fxquant.errors import OptionError
 from fxquant.quantization.blocks import BlockSize
 from fxquant.quantization.encoding_analyzer.analyzer import EncodingAnalyzer
+from fxquant.quantization.encoding_analyzer.exact_histogram import ExactHistograms, power_of_two
 from fxquant.quantization.encoding_analyzer.exact_observer import histogram_observer
 from fxquant.quantization.encoding_analyzer.histogram import Histograms
+from fxquant.quantization.encoding_analyzer.least_noise import least_noise
 from fxquant.quantization.encoding_analyzer.noise import expected_noise
 from fxquant.quantization.functional import smallest_scale
 
@@ -136,10 +138,18 @@ class SqnrEncodingAnalyzer(EncodingAnalyzer[Histograms]):
         self, test_deltas: torch.Tensor, test_offsets: torch.Tensor, stats: Histograms, num_steps: int
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the scale and offset [n, 1] with the least noise: the first of equals."""
-        noise = self._estimate_clip_and_quant_noise(stats, test_deltas, test_offsets, num_steps, self.gamma)
-        best = noise.flatten(1).argmin(dim=1, keepdim=True)
-        offsets = test_offsets.expand(test_deltas.shape).flatten(1)
-        return test_deltas.flatten(1).gather(1, best), offsets.gather(1, best)
+        deltas, offsets = test_deltas.flatten(1), test_offsets.expand(test_deltas.shape).flatten(1)
+        if isinstance(stats, ExactHistograms) and num_steps < stats.bins.shape[1]:
+            is_finite = (deltas + offsets).isfinite()  # but for some beyond 1e36
+            deltas, offsets = (torch.where(is_finite, part, part[:, :1]) for part in (deltas, offsets))
+            scales = deltas / power_of_two(stats.exponent)[:, None]
+            best = least_noise(stats.counts, stats.first, scales, offsets.double(), num_steps, self.gamma)
+        else:
+            noise = self._estimate_clip_and_quant_noise(
+                stats, test_deltas, test_offsets, num_steps, self.gamma
+            )
+            best = noise.flatten(1).argmin(dim=1, keepdim=True)
+        return deltas.gather(1, best), offsets.gather(1, best)
 
     def _estimate_clip_and_quant_noise(
         self,

@@ -26,7 +26,7 @@ def _divergence(counts: np.ndarray, kept: int, levels: int) -> float:
     return float(sum(a * np.log(a / b) for a, b in zip(p, q, strict=True) if a > 0))
 
 
-@pytest.mark.parametrize("levels", [2, 5, 16])
+@pytest.mark.parametrize("levels", [2, 5, 16, 33])
 @pytest.mark.parametrize("sparsity", [0.0, 0.7])
 def test_divergences_are_those_of_the_pseudocode(levels: int, sparsity: float) -> None:
     generator = np.random.default_rng(0)
@@ -36,6 +36,24 @@ def test_divergences_are_those_of_the_pseudocode(levels: int, sparsity: float) -
     expected = [[_divergence(row, kept, levels) for kept in range(levels, 41)] for row in counts]
     # sums of some 40 terms of size 1 in float64
     np.testing.assert_allclose(found.numpy(), expected, rtol=0, atol=1e-12)
+
+
+def test_thresholds_beyond_the_last_used_bin_are_no_candidates() -> None:
+    counts = torch.zeros(3, 40, dtype=torch.float64)
+    counts[0, :25] = counts[1, :10] = 1.0
+    counts[0, 3] = 9.0
+    found = divergences(counts, 16)  # of 16 to 40 bins
+    assert found.isfinite().sum(dim=1).tolist() == [10, 0, 0]
+    expected = [_divergence(counts[0].numpy(), kept, 16) for kept in range(16, 26)]
+    np.testing.assert_allclose(found[0, :10].numpy(), expected, rtol=0, atol=1e-12)
+
+
+@symmetric_and_not
+def test_a_few_distinct_values_are_covered_whole(is_symmetric: bool) -> None:
+    # Where every level holds one value, any threshold loses nothing by this measure.
+    analyzer = EntropyEncodingAnalyzer(())
+    analyzer.update_stats(torch.arange(-5.0, 9.0))
+    assert analyzer.compute_encodings(255, is_symmetric)[1].item() == 8.0
 
 
 @symmetric_and_not
