@@ -21,7 +21,7 @@ _PEERS = (
     "thread, each tool against its own float forward in the same process (ONNX Runtime's in a float "
     "session), weights and the final analysis included, batches as `how` says. Each tool quantizes what "
     "it does by default, brevitas only the inputs of convolutions and linear layers. A dash: the tool has "
-    "no such method, or fails on the model."
+    "no such method, fails on the model, or was not measured on it."
 )
 
 
