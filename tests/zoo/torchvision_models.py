@@ -16,7 +16,7 @@ from torch import nn
 _NMS_SCHEMA = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
 _DECLARED_AT_IMPORT = ("torchvision::nms", "torchvision::qnms")
 
-# name -> options of its constructor
+# those the tests go through: name -> options of its constructor
 MODELS: dict[str, dict[str, bool]] = {
     "resnet18": {},
     "mobilenet_v2": {},
@@ -29,14 +29,14 @@ MODELS: dict[str, dict[str, bool]] = {
 
 
 def build(name: str, seed: int = 0) -> nn.Module:
-    """Return the model called `name` in eval mode, the same weights for the same seed.
+    """Return torchvision's model called `name` in eval mode, the same weights for the same seed.
 
     Its input is [batch, 3, height, width] with sides of at least 64. The caller's random state is untouched.
     """
     models = import_torchvision().models
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = getattr(models, name)(weights=None, **MODELS[name])
+        model = getattr(models, name)(weights=None, **MODELS.get(name, {}))
         _settle_batch_norm(model)
     return model.eval()
 
