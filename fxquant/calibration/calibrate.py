@@ -21,6 +21,7 @@ from fxquant.calibration.weights import check_weights
 from fxquant.calibration.wrapped import whole
 from fxquant.errors import StatisticsError
 from fxquant.graph import Example, Stage, get_record, set_record
+from fxquant.graph.copying import check_values
 from fxquant.graph.fresh import rows_of
 from fxquant.storage import releasing
 
@@ -96,6 +97,7 @@ def collect_graph(
     record = get_record(gm, Stage.PREPARED)
     statistics = into if into is not None else Statistics(kinds)
     _check_kinds(statistics, kinds)
+    check_values(gm)
     first: list[Example] = []
     remember = first.append if record.example is None else None
     if job.is_joined():

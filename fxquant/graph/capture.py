@@ -13,7 +13,7 @@ from fxquant.errors import CaptureError, FxQuantError, ModelTypeError
 from fxquant.graph.annotations import LAYER
 from fxquant.graph.aten import as_torch_calls, note_layers
 from fxquant.graph.capture_notes import CaptureNotes, set_capture_notes
-from fxquant.graph.copying import copy_model, unwrapped
+from fxquant.graph.copying import check_values, copy_model, unwrapped
 from fxquant.graph.coverage import note_macs
 from fxquant.graph.record import Example
 from fxquant.graph.recording import capture_by_recording
@@ -53,6 +53,8 @@ def capture(model: object, example: Example | None = None) -> fx.GraphModule:
             remedy="Pass the model itself, not its class, its state dict or its output.",
         )
     name = type(unwrapped(model)).__name__
+    if example is not None:
+        check_values(model)
     with _collections_paused():
         copied = copy_model(model)
         if example is None:

@@ -20,7 +20,7 @@ def copy_model(model: nn.Module) -> nn.Module:
     file, is shared. Parameters that lie in a file lie in the same file in the copy.
 
     Raises:
-        ModelTypeError: If it is a ScriptModule, holds parameters without values, or cannot be copied.
+        ModelTypeError: If it is a ScriptModule, or cannot be copied.
     """
     model = unwrapped(model)
     if isinstance(model, torch.jit.ScriptModule):
@@ -28,7 +28,6 @@ def copy_model(model: nn.Module) -> nn.Module:
             f"A {type(model).__name__} holds code that cannot be captured.",
             remedy="Pass the model it was made from.",
         )
-    _check_values(model)
     copied = _copied(model).eval()
     for parent in list(copied.modules()):
         for name, child in parent.named_children():
@@ -47,7 +46,12 @@ def unwrapped(model: nn.Module) -> nn.Module:
     return unwrapped(inner) if is_wrapper and isinstance(inner, nn.Module) else model
 
 
-def _check_values(model: nn.Module) -> None:
+def check_values(model: nn.Module) -> None:
+    """Check that a model has values to run on.
+
+    Raises:
+        ModelTypeError: If a parameter or buffer is on the meta device; names the layer.
+    """
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
         if tensor.device.type == "meta":
             raise ModelTypeError(

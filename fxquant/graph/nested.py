@@ -12,13 +12,17 @@ from fxquant.graph.capture_notes import graphs_of
 @contextlib.contextmanager
 def replaced(runners: Mapping[fx.GraphModule, Callable[..., Any]]) -> Iterator[None]:
     """Run graphs in another way inside the context: each by a function of its inputs in order."""
+    before = {graph: vars(graph).get("forward") for graph in runners}
     for graph, runner in runners.items():
         vars(graph)["forward"] = _forward(graph, runner)
     try:
         yield
     finally:
-        for graph in runners:
-            del vars(graph)["forward"]
+        for graph, forward in before.items():
+            if forward is None:
+                del vars(graph)["forward"]
+            else:
+                vars(graph)["forward"] = forward
 
 
 def interpreted(
