@@ -36,13 +36,20 @@ def test_attributes_and_what_needs_no_gradient_stay():
     assert (module.held.owner, module.held.requires_grad, module.held.shape) == ("mine", False, (2,))
 
 
-@pytest.mark.parametrize("runs", ["prepare", "calibrate"])
-def test_what_runs_the_model_asks_for_values(runs):
+def prepared_without_values():
+    with torch.device("meta"):
+        return fxquant.prepare(nn.Sequential(nn.Linear(2, 2)))
+
+
+def test_recording_asks_for_values():
     with torch.device("meta"):
         model = nn.Sequential(nn.Linear(2, 2))
     with pytest.raises(ModelTypeError, match=r"'0.weight' is on the meta device.*load_shards") as caught:
-        if runs == "prepare":
-            fxquant.prepare(model, torch.ones(1, 2))
-        else:
-            fxquant.calibrate(fxquant.prepare(model), [torch.ones(1, 2)])
+        fxquant.prepare(model, torch.ones(1, 2))
     assert caught.value.layer == "0"
+
+
+def test_calibration_asks_for_values():
+    prepared = prepared_without_values()
+    with pytest.raises(ModelTypeError, match=r"'0.weight' is on the meta device"):
+        fxquant.calibrate(prepared, [torch.ones(1, 2)])
