@@ -10,6 +10,7 @@ from torch import fx
 from fxquant.calibration.sites import ActivationSite
 from fxquant.graph import graphs_of
 from fxquant.graph.nested import replaced
+from fxquant.graph.pausing import collections_paused
 from fxquant.graph.values import attribute, is_quantizer
 from fxquant.nn import QuantizationMixin
 
@@ -32,7 +33,8 @@ class ObservedModel:
     def __init__(self, gm: fx.GraphModule, sites: Iterable[ActivationSite], show: Show) -> None:
         self._gm = gm
         by_node = {site.node: site for site in sites}
-        self._twins = {graph: _twin(graph, by_node, show) for graph in graphs_of(gm)}
+        with collections_paused():
+            self._twins = {graph: _twin(graph, by_node, show) for graph in graphs_of(gm)}
 
     @contextlib.contextmanager
     def running(self) -> Iterator[Callable[..., Any]]:

@@ -17,7 +17,11 @@ from fxquant.quantization.encoding_analyzer import (
     MovingAverageObserver,
 )
 from fxquant.quantization.encoding_analyzer.counting import may_wait
-from fxquant.quantization.encoding_analyzer.running_histogram import Counted, RunningHistogram
+from fxquant.quantization.encoding_analyzer.running_histogram import (
+    Counted,
+    RunningHistogram,
+    as_one_row,
+)
 
 NUM_BINS = 4096
 """Bins of a histogram of values: 2,048 of their magnitudes, as entropy wants, follow from them."""
@@ -86,14 +90,15 @@ class TensorStatistics:
         """Return what one float tensor, which has elements, shows."""
         if self.is_masked:
             return self._look_shown(tensor)
-        ends = self._range.collect_stats(tensor)
         if self.shape or not may_wait(tensor):
-            return Seen(ends=ends, counts=self._counted_rows(tensor))
+            return Seen(ends=self._range.collect_stats(tensor), counts=self._counted_rows(tensor))
+        row = as_one_row(tensor)  # torch takes ten times as long for the ends of a slice
+        ends = self._range.collect_stats(row)
         minimum, maximum = ends.bounds()
         low = minimum.item()
         if low <= LOWEST:
-            return self._look_shown(tensor)
-        return Seen(ends=ends, counts=self._counted(tensor, low, maximum.item()))
+            return self._look_shown(row)
+        return Seen(ends=ends, counts=self._counted(row, low, maximum.item()))
 
     def add(self, seen: Seen) -> None:
         """Make what a batch showed part of the total."""

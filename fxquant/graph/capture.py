@@ -1,9 +1,6 @@
 """Capture: turn a model's forward into a graph, by recording a run of it or by symbolic tracing."""
 
-import contextlib
-import gc
 import inspect
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -15,6 +12,7 @@ from fxquant.graph.aten import as_torch_calls, note_layers
 from fxquant.graph.capture_notes import CaptureNotes, set_capture_notes
 from fxquant.graph.copying import check_values, copy_model, unwrapped
 from fxquant.graph.coverage import note_macs
+from fxquant.graph.pausing import collections_paused
 from fxquant.graph.record import Example
 from fxquant.graph.recording import capture_by_recording
 from fxquant.graph.tracer import LayerTracer, capture_error
@@ -55,7 +53,7 @@ def capture(model: object, example: Example | None = None) -> fx.GraphModule:
     name = type(unwrapped(model)).__name__
     if example is not None:
         check_values(model)
-    with _collections_paused():
+    with collections_paused():
         copied = copy_model(model)
         if example is None:
             return _traced(copied, name)
@@ -63,18 +61,6 @@ def capture(model: object, example: Example | None = None) -> fx.GraphModule:
             gm = capture_by_recording(copied, example, name)
         note_macs(gm)
         return gm
-
-
-@contextlib.contextmanager
-def _collections_paused() -> Iterator[None]:
-    """Let Python not look for cycles inside the context: each look at a large heap may cost a forward."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 def _traced(model: nn.Module, name: str) -> fx.GraphModule:

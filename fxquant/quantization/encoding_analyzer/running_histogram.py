@@ -53,7 +53,7 @@ class RunningHistogram:
         total = self._total
         span = (low, high) if total is None else (min(low, total.low), max(high, total.high))
         exponent, first = placement(*span, self.num_bins)
-        bins = _count(_flat(tensor), exponent, first, self.num_bins)
+        bins = _count(as_one_row(tensor), exponent, first, self.num_bins)
         return Counted(low=low, high=high, exponent=exponent, first=first, bins=bins)
 
     def add(self, counted: Counted) -> None:
@@ -97,6 +97,12 @@ class RunningHistogram:
             )
 
 
+def as_one_row(tensor: torch.Tensor) -> torch.Tensor:
+    """Return the elements as one row, in whatever order takes no copy."""
+    order = sorted(range(tensor.dim()), key=tensor.stride, reverse=True)
+    return tensor.permute(order).reshape(-1)
+
+
 def placement(low: float, high: float, num_bins: int) -> tuple[int, int]:
     """Return exponent and number of the first bin for float32 values in [low, high]."""
     exponent = FINEST_EXPONENT
@@ -119,16 +125,21 @@ def _count(flat: torch.Tensor, exponent: int, first: int, num_bins: int) -> torc
     scale = 2.0**-exponent
     is_near_zero = -_LARGEST < first < _LARGEST - num_bins
     counts = torch.zeros(num_bins, dtype=torch.int64)
+    # memory that is taken once: fresh pages of each piece would cost as much as counting it
+    numbers = torch.empty(min(len(flat), _CHUNK))
+    codes = torch.empty(len(numbers), dtype=torch.int16)
     for piece in torch.split(flat, _CHUNK):
+        if len(piece) < len(numbers):
+            numbers, codes = numbers[: len(piece)], codes[: len(piece)]
         if exponent > 0:  # or a tiny negative value would become -0 and leave its bin
             piece = piece.floor()
-        numbers = piece.float().mul(scale)
-        if first < 0:
+        torch.mul(piece.float(), scale, out=numbers)
+        if first < 0 or not is_near_zero:
             numbers.floor_()  # from 0 on, turning them into integers cuts off the fraction
         if is_near_zero:
-            codes = numbers.to(torch.int16).sub_(first)  # in half the memory
+            codes.copy_(numbers).sub_(first)  # in half the memory
         else:
-            codes = numbers.floor_().sub_(first).to(torch.int16)
+            codes.copy_(numbers.sub_(first))
         counts += torch.bincount(codes, minlength=num_bins)
     return counts
 
@@ -142,9 +153,3 @@ def _moved(counted: Counted, exponent: int, first: int) -> torch.Tensor:
     # a bin whose target lies outside is empty: the used ones fit
     bins = torch.zeros_like(counted.bins)
     return bins.scatter_add_(0, target.clamp(0, len(bins) - 1), counted.bins)
-
-
-def _flat(tensor: torch.Tensor) -> torch.Tensor:
-    """Return the elements as one row, in whatever order takes no copy."""
-    order = sorted(range(tensor.dim()), key=tensor.stride, reverse=True)
-    return tensor.permute(order).reshape(-1)
