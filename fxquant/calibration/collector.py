@@ -8,7 +8,8 @@ from torch import fx
 from fxquant.calibration.masks import LOWEST
 from fxquant.calibration.sites import ActivationSite
 from fxquant.calibration.statistics import Statistics
-from fxquant.calibration.tensor_statistics import Seen, TensorStatistics
+from fxquant.calibration.tensor_statistics import Ends, Seen, TensorStatistics
+from fxquant.quantization.encoding_analyzer import MinMaxRange
 
 
 class Collector:
@@ -50,19 +51,22 @@ class Collector:
 
     def is_finite(self) -> bool:
         """Whether all that was seen of the batch is: no NaN, no infinity."""
-        return all(bool(torch.isfinite(ends).all()) for ends in self._ends())
+        numbers = all(seen.ends.is_finite for _, seen in self._pending if isinstance(seen.ends, Ends))
+        return numbers and all(bool(torch.isfinite(ends).all()) for ends in self._tensors())
 
     def found_masks(self) -> bool:
         """Whether the batch shows masks that were not known of: it is to be shown again, without them.
 
         On the CPU they are known at once; for other devices this is where their results are waited for.
         """
-        if all(end.device.type == "cpu" for end in self._ends()):
+        if all(ends.device.type == "cpu" or bool((ends > LOWEST).all()) for ends in self._tensors()):
             return False
         unknown = [
             statistics
             for statistics, seen in self._pending
-            if not seen.is_masked and not statistics.shape and bool((seen.ends.bounds()[0] <= LOWEST).any())
+            if isinstance(seen.ends, MinMaxRange)
+            and not statistics.shape
+            and bool((seen.ends.bounds()[0] <= LOWEST).any())
         ]
         for statistics in unknown:
             statistics.is_masked = True
@@ -88,13 +92,14 @@ class Collector:
             block_size = None if sizes is None else tuple(sizes)
             known = TensorStatistics(self._statistics.kinds, shape, block_size)
             self._statistics.tensors[site.name] = known
+        known.reserve()
         self.sites.append(site)
 
-    def _ends(self) -> list[torch.Tensor]:
-        """Return the ends of all that was seen, in one tensor per device."""
+    def _tensors(self) -> list[torch.Tensor]:
+        """Return the ends that are not numbers, in one tensor per device."""
         by_device: dict[torch.device, list[torch.Tensor]] = {}
         for _, seen in self._pending:
-            if not seen.ends.is_empty:
+            if isinstance(seen.ends, MinMaxRange):
                 for end in seen.ends.bounds():
                     by_device.setdefault(end.device, []).append(end.reshape(-1).float())
         return [torch.cat(ends) for ends in by_device.values()]

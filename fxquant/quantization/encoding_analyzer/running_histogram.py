@@ -41,6 +41,7 @@ class RunningHistogram:
     def __init__(self, num_bins: int) -> None:
         self.num_bins = num_bins
         self._total: Counted | None = None
+        self._spare: torch.Tensor | None = None
 
     def count(self, tensor: torch.Tensor, low: float, high: float) -> Counted:
         """Return the counts of one tensor, in bins that also hold the total; the total stays as it is.
@@ -53,19 +54,27 @@ class RunningHistogram:
         total = self._total
         span = (low, high) if total is None else (min(low, total.low), max(high, total.high))
         exponent, first = placement(*span, self.num_bins)
-        bins = _count(as_one_row(tensor), exponent, first, self.num_bins)
+        spare, self._spare = self._spare, None
+        bins = torch.zeros(self.num_bins, dtype=torch.int64) if spare is None else spare.zero_()
+        _count(as_one_row(tensor), exponent, first, bins)
         return Counted(low=low, high=high, exponent=exponent, first=first, bins=bins)
 
+    def reserve(self) -> None:
+        """Take the memory of one tensor's counts now, rather than in between that of tensors."""
+        self._spare = torch.zeros(self.num_bins, dtype=torch.int64)
+
     def add(self, counted: Counted) -> None:
-        """Add what ``count`` returned."""
+        """Add what ``count`` returned, which is then used up."""
         total = self._total
         if total is None:
             self._total = counted
+            self.reserve()
             return
         low, high = min(total.low, counted.low), max(total.high, counted.high)
         exponent, first = placement(low, high, self.num_bins)
-        bins = _moved(total, exponent, first) + _moved(counted, exponent, first)
+        bins = _moved(total, exponent, first).add_(_moved(counted, exponent, first))
         self._total = Counted(low=low, high=high, exponent=exponent, first=first, bins=bins)
+        self._spare = counted.bins
 
     def histograms(self) -> ExactHistograms | None:
         """Return the total as histograms of one range; None where nothing was added."""
@@ -77,7 +86,7 @@ class RunningHistogram:
             maximum=torch.tensor([total.high], dtype=torch.float32),
             exponent=torch.tensor([total.exponent]),
             first=torch.tensor([total.first]),
-            bins=total.bins[None],
+            bins=total.bins.clone()[None],
             infinities=torch.zeros(1, 2, dtype=torch.int64),
             is_magnitude=False,
         )
@@ -92,7 +101,7 @@ class RunningHistogram:
                     high=high,
                     exponent=int(histograms.exponent),
                     first=int(histograms.first),
-                    bins=histograms.bins[0],
+                    bins=histograms.bins[0].clone(),
                 )
             )
 
@@ -120,11 +129,11 @@ def _number(value: float, exponent: int) -> int:
     return math.floor(math.ldexp(value, -exponent))
 
 
-def _count(flat: torch.Tensor, exponent: int, first: int, num_bins: int) -> torch.Tensor:
-    """Return counts, int64 [num_bins], of float values [n] in bins that hold them all."""
+def _count(flat: torch.Tensor, exponent: int, first: int, counts: torch.Tensor) -> None:
+    """Add to counts, int64 [num_bins], float values [n], in bins that hold them all."""
+    num_bins = len(counts)
     scale = 2.0**-exponent
     is_near_zero = -_LARGEST < first < _LARGEST - num_bins
-    counts = torch.zeros(num_bins, dtype=torch.int64)
     # memory that is taken once: fresh pages of each piece would cost as much as counting it
     numbers = torch.empty(min(len(flat), _CHUNK))
     codes = torch.empty(len(numbers), dtype=torch.int16)
@@ -141,7 +150,6 @@ def _count(flat: torch.Tensor, exponent: int, first: int, num_bins: int) -> torc
         else:
             codes.copy_(numbers.sub_(first))
         counts += torch.bincount(codes, minlength=num_bins)
-    return counts
 
 
 def _moved(counted: Counted, exponent: int, first: int) -> torch.Tensor:

@@ -88,3 +88,16 @@ def test_any_layout_counts_as_its_copy(view) -> None:
 def test_pieces_count_as_the_whole() -> None:
     values = torch.randn(2**18 + 3)
     assert _state(_running([values], 4096)) == _state(count_exactly(values[None], 4096))
+
+
+def test_histograms_that_were_taken_do_not_change() -> None:
+    histogram = RunningHistogram(NUM_BINS)
+    histogram.add(histogram.count(torch.ones(3), 1.0, 1.0))
+    taken = histogram.histograms()
+    assert taken is not None
+    for _ in range(2):
+        histogram.add(histogram.count(torch.ones(5), 1.0, 1.0))
+        histogram.add_histograms(taken)
+    found = histogram.histograms()
+    assert found is not None
+    assert (int(taken.bins.sum()), int(found.bins.sum())) == (3, 3 + 2 * 5 + 2 * 3)
