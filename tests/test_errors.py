@@ -19,6 +19,7 @@ BUILT_INS = {
     "NotCalibratedError": RuntimeError,
     "QuantizerError": RuntimeError,
     "StatisticsError": ValueError,
+    "DistributedError": RuntimeError,
     "EncodingsError": ValueError,
     "ExportError": RuntimeError,
     "RefusalError": RuntimeError,
