@@ -41,7 +41,7 @@ def apply(gm: fx.GraphModule, statistics: Statistics, choices: Choices) -> None:
     weights = weight_sites(gm)
     choices.check(sites, weights)
     _check_known(sites, statistics)
-    kept = [site for site in sites if not statistics[site.name].is_integer]
+    kept = [site for site in sites if not _is_integer(statistics[site.name])]
     analyzers = _analyzers(kept, statistics, choices)
     _remove_quantizers(gm, {site.node for site in sites} - {site.node for site in kept})
     bounded, masked = _masked(gm, kept, statistics)
@@ -86,6 +86,11 @@ def _analyzers(sites: _Sites, statistics: Statistics, choices: Choices) -> dict[
         if seen:
             analyzers[quantizer] = _method(own[0], quantizer, choices).analyzer_for(_together(seen))
     return analyzers
+
+
+def _is_integer(tensor: TensorStatistics) -> bool:
+    """Whether a tensor never was a float tensor."""
+    return tensor.is_integer and not tensor.has_range
 
 
 def _method(site: ActivationSite, quantizer: Trainable, choices: Choices) -> Method:

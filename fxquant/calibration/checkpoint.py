@@ -11,13 +11,13 @@ import torch
 
 from fxquant.calibration.merging import Part
 from fxquant.calibration.statistics import load_statistics
-from fxquant.errors import StatisticsError
+from fxquant.errors import ExportError, StatisticsError
 from fxquant.files import write_atomically
 
 log = logging.getLogger(__name__)
 
 _SAVE_EVERY = 60.0  # seconds between two writes
-_NUMBERS = "numbers"
+_NUMBERS, _MODEL = "numbers", "model"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +30,7 @@ class Checkpoint:
 
     Attributes:
         path: The file, in a folder that all processes share.
+        fingerprint: A text that tells the model apart from others.
         rank: Number of this process.
         world_size: Number of processes.
         is_shared: Whether they share out one sequence of batches. Where each has batches of its own, their
@@ -37,6 +38,7 @@ class Checkpoint:
     """
 
     path: Path
+    fingerprint: str
     rank: int = 0
     world_size: int = 1
     is_shared: bool = True
@@ -60,6 +62,11 @@ class Checkpoint:
                     remedy=f"Remove the files '{self.path.name}*' to begin anew.",
                 )
             seen |= numbers
+            if _model(file) != self.fingerprint:
+                raise StatisticsError(
+                    f"'{file}' is the checkpoint of another model, or of one with other weights or methods.",
+                    remedy=f"Remove the files '{self.path.name}*' to begin anew.",
+                )
             if not self.is_shared and file != self.path and not self._is_of_now(file):
                 raise StatisticsError(
                     f"'{file}' is of another number of processes, each with data of its own.",
@@ -73,15 +80,20 @@ class Checkpoint:
     @contextlib.contextmanager
     def keeping(self, part: Part) -> Iterator["Saver"]:
         """Save a part now and then, and at the end, however it comes."""
-        saver = Saver(part, self._own())
+        saver = Saver(part, self._own(), self.fingerprint)
         try:
             yield saver
-        finally:
-            saver.save()
+        except BaseException:
+            try:
+                saver.save()
+            except ExportError as error:  # what ended the run says more
+                log.warning("the checkpoint was not written: %s", error)
+            raise
+        saver.save()
 
     def finish(self, whole: Part) -> None:
         """Write the whole, then remove the files of single processes."""
-        Saver(whole, self.path).save()
+        Saver(whole, self.path, self.fingerprint).save()
         for file in self._of_processes():
             file.unlink(missing_ok=True)
 
@@ -117,10 +129,11 @@ class Saver:
     Args:
         part: What was seen; it grows.
         file: The file.
+        fingerprint: What tells the model apart.
     """
 
-    def __init__(self, part: Part, file: Path) -> None:
-        self._part, self._file = part, file
+    def __init__(self, part: Part, file: Path, fingerprint: str) -> None:
+        self._part, self._file, self._fingerprint = part, file, fingerprint
         self._last = time.monotonic()
 
     def save_now_and_then(self) -> None:
@@ -137,9 +150,14 @@ class Saver:
         if not self._part.numbers:
             return
         numbers = torch.tensor(sorted(self._part.numbers), dtype=torch.int64)
-        values = self._part.statistics.to_dict() | {_NUMBERS: numbers}
+        values = self._part.statistics.to_dict() | {_NUMBERS: numbers, _MODEL: self._fingerprint}
         write_atomically(self._file, lambda temporary: torch.save(values, temporary))
         self._last = time.monotonic()
+
+
+def _model(file: Path) -> object:
+    """Return the fingerprint of the model whose statistics a file holds."""
+    return torch.load(file, map_location="cpu", weights_only=True, mmap=True).get(_MODEL)
 
 
 def _numbers(file: Path) -> set[int]:

@@ -30,7 +30,7 @@ class Choices:
         """Return choices written as texts.
 
         Raises:
-            OptionError: If there is no such method, or a parameter's is one of batches.
+            OptionError: If there is no such method.
         """
         chosen = {pattern: method_of(text) for pattern, text in (overrides or {}).items()}
         return cls(activations=method_of(method), weights=method_of(weights), overrides=chosen)

@@ -13,6 +13,7 @@ from fxquant.calibration.checkpoint import Checkpoint
 from fxquant.calibration.collect_blockwise import collect_blockwise
 from fxquant.calibration.collector import Collector
 from fxquant.calibration.interpreter import CalibrationInterpreter, NonFiniteFinder
+from fxquant.calibration.interrupts import uninterrupted
 from fxquant.calibration.merging import Part
 from fxquant.calibration.observed_model import ObservedModel
 from fxquant.calibration.offload import Offload
@@ -73,7 +74,9 @@ def collect(
                 remember(example)
             if number not in seen:
                 runner.run(example, number)
-                part.numbers.add(number)
+                with uninterrupted():
+                    collector.end_batch()
+                    part.numbers.add(number)
                 if saver is not None:
                     saver.save_now_and_then()
             tick()
@@ -122,7 +125,7 @@ class _Runner:
         self._stack.close()
 
     def run(self, example: Example, index: int) -> None:
-        """Run a batch and add what it shows."""
+        """Run a batch; the collector then has what it shows."""
         inputs = self._signature.bind(example)
         try:
             self._call(*inputs.values())
@@ -132,7 +135,6 @@ class _Runner:
             raise self._rejected(example, inputs, index, error) from error
         if not self._collector.is_finite():
             raise self._not_finite(inputs, index)
-        self._collector.end_batch()
 
     def _rejected(self, example: Example, inputs: dict[str, Any], index: int, error: Exception) -> BatchError:
         """Return the error for a batch that the model does not take; run again, to find the layer."""

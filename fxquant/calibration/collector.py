@@ -43,9 +43,9 @@ class Collector:
         """Look at what one of ``sites`` was given."""
         statistics = self._statistics.tensors[site.name]
         if not isinstance(value, torch.Tensor) or not value.is_floating_point():
-            statistics.is_integer = True
+            self._pending.append((statistics, Seen(is_integer=True)))
         elif value.numel() == 0:
-            statistics.is_empty = True
+            self._pending.append((statistics, Seen(is_empty=True)))
         elif not (site.is_constant and statistics.has_range):
             self._pending.append((statistics, statistics.look(value.detach())))
 

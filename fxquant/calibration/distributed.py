@@ -1,6 +1,5 @@
 """collect_together: one pass over the data by all processes of a job, which end with the same statistics."""
 
-import hashlib
 import io
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,16 +9,16 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 from torch import fx
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, RandomSampler
 
-from fxquant.calibration.batches import as_batches, no_batch
+from fxquant.calibration.batches import Batches, as_batches, no_batch
 from fxquant.calibration.checkpoint import Checkpoint
 from fxquant.calibration.collect import collect
+from fxquant.calibration.fingerprint import fingerprint_of
 from fxquant.calibration.loaders import Loader
 from fxquant.calibration.merging import Part, broadcast_bytes, merge_parts
 from fxquant.calibration.offload import Offload
 from fxquant.calibration.sharding import sharded
-from fxquant.calibration.sites import activation_sites
 from fxquant.calibration.statistics import Statistics
 from fxquant.calibration.team import DEFAULT_TIMEOUT, Team
 from fxquant.calibration.weights import check_weights
@@ -68,10 +67,18 @@ def collect_alone(
         BatchError: If there is no batch.
         FxQuantError: As ``collect``.
     """
-    keeper = None if checkpoint is None else Checkpoint(path=checkpoint)
-    part = Part(statistics=statistics if keeper is None else Statistics(statistics.kinds))
+    data, keeper = as_batches(batches), None
+    if checkpoint is not None:
+        _require_order(data)
+        with releasing(gm):
+            keeper = Checkpoint(path=checkpoint, fingerprint=fingerprint_of(gm, statistics))
+    part = Part(
+        statistics=statistics if keeper is None else Statistics(statistics.kinds),
+        start=data.rank,
+        step=data.world_size,
+    )
     try:
-        collect(gm, batches, part, checkpoint=keeper, progress=progress, remember=remember, offload=offload)
+        collect(gm, data, part, checkpoint=keeper, progress=progress, remember=remember, offload=offload)
     finally:
         if part.statistics is not statistics:
             statistics.merge(part.statistics)
@@ -113,12 +120,19 @@ def collect_together(
         FxQuantError: As ``collect``.
     """
     with releasing(gm):
-        team = Team(job.timeout, _fingerprint(gm, statistics))
+        fingerprint = fingerprint_of(gm, statistics)
+        team = Team(job.timeout, fingerprint)
     is_shared = job.shard and not _is_sharded(batches)
     part = Part(statistics=Statistics(statistics.kinds), start=team.rank, step=team.size)
     keeper = None
     if checkpoint is not None:
-        keeper = Checkpoint(path=checkpoint, rank=team.rank, world_size=team.size, is_shared=is_shared)
+        keeper = Checkpoint(
+            path=checkpoint,
+            fingerprint=fingerprint,
+            rank=team.rank,
+            world_size=team.size,
+            is_shared=is_shared,
+        )
     first: list[Example] = []
 
     def work() -> str:
@@ -155,18 +169,6 @@ def _is_sharded(data: object) -> bool:
     return isinstance(source, DataLoader) and Loader(loader=source).is_sharded
 
 
-def _fingerprint(gm: fx.GraphModule, statistics: Statistics) -> str:
-    """Return a text that tells models apart: by what is quantized, and the ends of all parameters."""
-    digest = hashlib.sha256(repr(sorted(kind.value for kind in statistics.kinds)).encode())
-    for site in activation_sites(gm):
-        digest.update(f"{site.name} {site.quantizer.shape}".encode())
-    for name, parameter in gm.named_parameters():
-        digest.update(f"{name} {tuple(parameter.shape)}".encode())
-        if type(parameter.data) is torch.Tensor and parameter.numel() and parameter.is_floating_point():
-            digest.update(repr([end.item() for end in torch.aminmax(parameter.detach())]).encode())
-    return digest.hexdigest()
-
-
 def _broadcast(first: list[Example], source: int, timeout: float) -> Example:
     """Return the first batch of a process, on all of them, on the device of their own."""
     file = io.BytesIO()
@@ -180,3 +182,17 @@ def _broadcast(first: list[Example], source: int, timeout: float) -> Example:
     )  # from a process of ours
     assert isinstance(example, Example)
     return example
+
+
+def _require_order(data: Batches) -> None:
+    """Check that a later run gets the same batches in the same order, as far as that is known.
+
+    Raises:
+        OptionError: If a DataLoader shuffles.
+    """
+    loader = data.source
+    if data.world_size == 1 and isinstance(loader, DataLoader) and isinstance(loader.sampler, RandomSampler):
+        raise OptionError(
+            "A checkpoint cannot tell which batches of a DataLoader that shuffles were seen.",
+            remedy="Pass DataLoader(..., shuffle=False), or no checkpoint.",
+        )

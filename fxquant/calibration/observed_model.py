@@ -46,7 +46,7 @@ class ObservedModel:
             below = {graph: twin for graph, twin in self._twins.items() if graph is not self._gm}
             stack.enter_context(replaced(below))
             stack.enter_context(torch.no_grad())
-            yield self._twins[self._gm]
+            yield self._twins[self._gm].forward
 
 
 def _twin(gm: fx.GraphModule, sites: dict[fx.Node, ActivationSite], show: Show) -> fx.GraphModule:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from fxquant.calibration.tensor_statistics import Kind, TensorStatistics
-from fxquant.errors import FxQuantError, StatisticsError, first_line
+from fxquant.errors import StatisticsError, first_line
 from fxquant.files import write_atomically
 
 _FORMAT = "fxquant statistics 1"
@@ -67,12 +67,15 @@ class Statistics:
                 remedy="Collect both for the same methods.",
             )
         for name, statistics in other.tensors.items():
+            if name in self.tensors and not self.tensors[name].is_like(statistics):
+                raise StatisticsError(
+                    f"The statistics of '{name}' are of another shape, and cannot be merged.",
+                    remedy="Collect both with the same model.",
+                )
+        for name, statistics in other.tensors.items():
             if name not in self.tensors:
                 self.tensors[name] = TensorStatistics(self.kinds, statistics.shape, statistics.block_size)
-            try:
-                self.tensors[name].merge(statistics)
-            except FxQuantError as error:
-                raise StatisticsError(f"The statistics of '{name}' cannot be merged: {error.what}") from error
+            self.tensors[name].merge(statistics)
         self.like |= {name: base for name, base in other.like.items() if name not in self.tensors}
         self.num_batches += other.num_batches
 

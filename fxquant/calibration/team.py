@@ -155,11 +155,11 @@ class Team:
             raise _store_is_gone(error) from error
 
 
-class _ToldToStop(Exception):
+class _ToldToStop(BaseException):
     """Another process was interrupted."""
 
 
-class _ToldOfFailure(Exception):
+class _ToldOfFailure(BaseException):
     """Another process failed."""
 
 

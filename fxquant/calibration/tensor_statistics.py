@@ -67,11 +67,15 @@ class Seen:
         ends: Its smallest and largest value, as numbers where they are known; None where no value is shown.
         counts: Its histogram; None where none is wanted, or an end is not finite.
         is_masked: Whether masks hide some of its values, which are left out.
+        is_integer: Whether it is no float tensor.
+        is_empty: Whether it has no elements.
     """
 
-    ends: Ends | MinMaxRange | None
+    ends: Ends | MinMaxRange | None = None
     counts: Counted | ExactHistograms | None = None
     is_masked: bool = False
+    is_integer: bool = False
+    is_empty: bool = False
 
 
 class TensorStatistics:
@@ -87,7 +91,7 @@ class TensorStatistics:
 
     Attributes:
         is_masked: Whether masks hid values.
-        is_integer: Whether it turned out not to be a float tensor.
+        is_integer: Whether it was no float tensor in some batch.
         is_empty: Whether it had no elements in some batch.
     """
 
@@ -130,6 +134,8 @@ class TensorStatistics:
     def add(self, seen: Seen) -> None:
         """Make what a batch showed part of the total."""
         self.is_masked |= seen.is_masked
+        self.is_integer |= seen.is_integer
+        self.is_empty |= seen.is_empty
         if seen.ends is None:
             return
         ends = seen.ends.as_range() if isinstance(seen.ends, Ends) else seen.ends
@@ -167,13 +173,17 @@ class TensorStatistics:
             return counted
         return rows if counted is None else rows.merged(counted)
 
+    def is_like(self, other: "TensorStatistics") -> bool:
+        """Whether another one is of the same kinds and shape."""
+        return (self.kinds, self.shape, self.block_size) == (other.kinds, other.shape, other.block_size)
+
     def merge(self, other: "TensorStatistics") -> None:
         """Add what another process, or another run, saw of the tensor: exact but for the moving average.
 
         Raises:
             StatisticsError: If the other has not the same kinds and shape.
         """
-        if (self.kinds, self.shape, self.block_size) != (other.kinds, other.shape, other.block_size):
+        if not self.is_like(other):
             raise StatisticsError("They are of other kinds or of another shape.")
         self.is_masked |= other.is_masked
         self.is_integer |= other.is_integer
@@ -234,7 +244,9 @@ class TensorStatistics:
     def _counted(self, row: torch.Tensor, ends: Ends) -> Counted | None:
         if Kind.HISTOGRAM not in self.kinds or not ends.is_finite:
             return None
-        return self._running.count(row, ends.low, ends.high)
+        counted = row.float() if row.dtype is torch.float64 else row
+        known = ends if counted is row else _ends(counted)  # rounded, as the values are
+        return self._running.count(counted, known.low, known.high) if known.is_finite else None
 
     def _counted_rows(self, tensor: torch.Tensor) -> ExactHistograms | None:
         if Kind.HISTOGRAM not in self.kinds:

@@ -95,7 +95,8 @@ def _is_settled(gm: fx.GraphModule, call: fx.Node) -> bool:
     while isinstance(node, fx.Node) and node.target != call.target:
         op = op_of(gm, node)
         moves = op is not None and op.output is OutputRange.LIKE_INPUT and not op.is_cast
-        if not moves or node.op == "call_module" or not node.args:
+        may_scale = op is not None and op.is_noop_in_eval and not op.keeps_values  # as dropout in training
+        if not moves or may_scale or node.op == "call_module" or not node.args:
             return False
         node = node.args[0]
     is_own = isinstance(node, fx.Node) and quantizer_of(gm, node) is not None

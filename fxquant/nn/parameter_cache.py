@@ -6,6 +6,7 @@ from typing import Any, cast
 
 import torch
 from torch import nn
+from torch.autograd import forward_ad
 
 from fxquant.quantization import QuantizerBase
 from fxquant.quantization.gradients import is_jit_traced, is_watched
@@ -42,7 +43,7 @@ class ParameterCache:
             return cast(torch.Tensor, quantizer(parameter))
         numbers = _numbers(quantizer)
         needs_gradient = torch.is_grad_enabled() and any(t.requires_grad for t in (parameter, *numbers))
-        is_cached = parameter.device.type == "cpu" and not needs_gradient
+        is_cached = parameter.device.type == "cpu" and not needs_gradient and not _is_transformed()
         if not is_cached:
             self._entries.pop(name, None)
             return cast(torch.Tensor, quantizer(parameter))
@@ -55,8 +56,9 @@ class ParameterCache:
         )
         entry = self._entries.get(name)
         is_same = entry is not None and entry.state == state
-        if entry is not None and is_same and entry.value is not None:
-            return entry.value
+        held = entry.value if entry is not None and is_same else None
+        if held is not None and (torch.is_inference_mode_enabled() or not held.is_inference()):
+            return held
         value = cast(torch.Tensor, quantizer(parameter))
         is_kept = is_same or not quantizer.reads_codes
         self._entries[name] = _Entry(state, value if is_kept else None)
@@ -71,6 +73,11 @@ class ParameterCache:
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "ParameterCache":
         return ParameterCache()
+
+
+def _is_transformed() -> bool:
+    """Whether functorch, or forward-mode differentiation, sees more in a tensor than its elements."""
+    return bool(torch._C._functorch.peek_interpreter_stack()) or forward_ad._current_level >= 0
 
 
 def _numbers(quantizer: nn.Module) -> list[torch.Tensor]:

@@ -171,7 +171,6 @@ SHAPE = (
             "torchvision.ops.stochastic_depth.stochastic_depth",
         ),
         output=_LIKE,
-        keeps_values=True,
         is_noop_in_eval=True,
     ),
     Op(

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import fxquant
-from fxquant.calibration import METHODS, method_of
+from fxquant.calibration import METHODS, Kind, TensorStatistics, method_of
 from fxquant.calibration.sites import activation_sites, weight_sites
 from fxquant.errors import OptionError
 from fxquant.quantization.encoding_analyzer import (
@@ -23,7 +23,7 @@ from tests import digits
 
 IMAGES = digits.split().train_images[:96]
 BATCHES = list(IMAGES.split(32))
-WEIGHT_METHODS = [name for name in METHODS if name != "moving_average"]
+WEIGHT_METHODS = ["minmax", "percentile:90", "entropy", "mse", "sqnr"]
 
 
 @pytest.fixture(scope="module")
@@ -216,3 +216,22 @@ def test_override_that_fits_nothing_is_an_error_before_any_data_is_read():
     prepared = copy.deepcopy(_prepared())
     with pytest.raises(OptionError, match=r"'layer9\.\*' fits no quantized tensor"):
         fxquant.calibrate(prepared, iter(()), overrides={"layer9.*": "mse"})
+
+
+@pytest.mark.parametrize("outlier", [5.0, 1e3, 1e4, 1e6])
+def test_percentile_leaves_an_outlier_out_and_nothing_else(outlier):
+    values = torch.randn(200_000, generator=torch.Generator().manual_seed(0)).relu()
+    statistics = TensorStatistics([Kind.HISTOGRAM])
+    statistics.add(statistics.look(torch.cat((values, torch.tensor([outlier])))))
+    analyzer = method_of("percentile:99.99").analyzer_for(statistics)
+    _, high = analyzer.compute_encodings(255, False)
+    wanted, width = torch.quantile(values, 0.9999).item(), outlier / 2048
+    assert wanted <= high.item() <= wanted + max(width, 2.0**-8)
+
+
+@pytest.mark.parametrize("method", ["percentile", "mse"])
+def test_double_precision_is_counted_as_float32(method):
+    model = nn.Sequential(nn.Linear(4, 4)).double().eval()
+    batch = torch.linspace(0, 1 - 1e-9, 16, dtype=torch.float64).reshape(4, 4)
+    prepared = fxquant.prepare(model, batch, target="qualcomm")
+    assert fxquant.calibrate(prepared, [batch], method).num_batches == 1

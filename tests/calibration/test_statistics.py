@@ -3,14 +3,17 @@
 import contextlib
 import copy
 import functools
+import signal
 
 import pytest
 import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
 
 import fxquant
-from fxquant.calibration import Statistics
+from fxquant.calibration import Statistics, TensorStatistics
 from fxquant.calibration.sites import activation_sites
-from fxquant.errors import BatchError, ExportError, StatisticsError
+from fxquant.errors import BatchError, ExportError, OptionError, StatisticsError
 from tests import digits
 
 IMAGES = digits.split().train_images[:96]
@@ -199,3 +202,70 @@ def test_file_that_cannot_be_written_is_an_error(tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(ExportError):
         fxquant.save_statistics(one_batch(), tmp_path / "file" / "seen.pt")
+
+
+def test_checkpoint_of_other_weights_is_an_error(tmp_path):
+    path = tmp_path / "seen.pt"
+    model = prepared_for("qualcomm")
+    fxquant.calibrate(model, BATCHES, checkpoint=path)
+    fxquant.calibrate(model, BATCHES, checkpoint=path)  # ranges may differ
+    with torch.no_grad():
+        model.get_parameter("stem.weight").mul_(2)
+    with pytest.raises(StatisticsError, match="checkpoint of another model"):
+        fxquant.calibrate(model, BATCHES, checkpoint=path)
+    with pytest.raises(StatisticsError, match="checkpoint of another model"):
+        fxquant.calibrate(prepared_for("tensorrt"), BATCHES, checkpoint=path)
+
+
+def test_checkpoint_of_a_loader_that_shuffles_is_an_error(tmp_path):
+    loader = DataLoader(TensorDataset(IMAGES), batch_size=32, shuffle=True)
+    with pytest.raises(OptionError, match="shuffles"):
+        fxquant.calibrate(prepared_for("qualcomm"), loader, checkpoint=tmp_path / "seen.pt")
+
+
+def test_parts_of_the_data_share_a_checkpoint(tmp_path):
+    for rank in range(2):
+        part = fxquant.Batches(BATCHES, rank=rank, world_size=2)
+        found = fxquant.calibrate(prepared_for("qualcomm"), part, "mse", checkpoint=tmp_path / "seen.pt")
+    assert plain(found.to_dict()) == plain(collected(methods=["mse"]).to_dict())
+
+
+def test_interrupt_is_an_interrupt_where_the_checkpoint_cannot_be_written(tmp_path):
+    def interrupted():
+        yield BATCHES[0]
+        raise KeyboardInterrupt
+
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(KeyboardInterrupt):
+        fxquant.calibrate(prepared_for("qualcomm"), interrupted, checkpoint=tmp_path / "file" / "seen.pt")
+
+
+def test_rejected_batch_leaves_no_trace():
+    class Two(nn.Module):
+        def forward(self, x, y):
+            return torch.relu(x) @ torch.relu(y)
+
+    good = torch.randn(2, 4), torch.randn(4, 3)
+    model = fxquant.prepare(Two(), good, target="qualcomm")
+    statistics = fxquant.collect_statistics(model, [good])
+    before = plain(statistics.to_dict())
+    with pytest.raises(BatchError):
+        fxquant.collect_statistics(model, [(good[0], torch.ones(3, 3, dtype=torch.long))], into=statistics)
+    assert plain(statistics.to_dict()) == before
+
+
+def test_interrupt_while_a_batch_is_added_waits_for_its_end(tmp_path, monkeypatch):
+    path, counts = tmp_path / "seen.pt", []
+    add = TensorStatistics.add
+
+    def interrupt(self, seen):
+        counts.append(self)
+        if len(counts) == 5:
+            signal.raise_signal(signal.SIGINT)
+        add(self, seen)
+
+    monkeypatch.setattr(TensorStatistics, "add", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        fxquant.calibrate(prepared_for("qualcomm"), BATCHES, "mse", checkpoint=path)
+    monkeypatch.undo()
+    assert plain(fxquant.load_statistics(path).to_dict()) == plain(one_batch().to_dict())

@@ -245,3 +245,22 @@ def test_copies_are_written_alike(
     assert [node.op for node in again.graph.nodes] == [node.op for node in models[1].graph.nodes]
     with torch.no_grad():
         assert torch.equal(again(x)[0], models[1](x)[0])
+
+
+def test_dropout_in_training_is_quantized_again():
+    class Drops(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = nn.Linear(64, 64), nn.Linear(64, 64)
+
+        def forward(self, x):
+            return self.second(nn.functional.dropout(self.first(x), 0.5, True))
+
+    batch = torch.randn(8, 64)
+    prepared = fxquant.prepare(Drops().eval(), batch, target="qualcomm")
+    fxquant.calibrate(prepared, [batch])
+    with torch.no_grad():
+        torch.manual_seed(1)
+        found = prepared(batch)
+        torch.manual_seed(1)
+        assert torch.equal(found, torch.fx.Interpreter(prepared).run(batch))

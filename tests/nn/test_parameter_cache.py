@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+import fxquant
 from fxquant.nn import QuantizedLinear
 from fxquant.quantization.affine import QuantizeDequantize
 from tests.nn.cases import normal
@@ -116,3 +117,17 @@ def _with_codes(size: int) -> QuantizedLinear:
     module.weight = nn.Parameter(normal(size, size))
     module.freeze_parameter("weight", _quantizer(8).get_encodings())
     return module
+
+
+def test_gradients_flow_after_inference_mode():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2)).eval()
+    batch = torch.randn(2, 4)
+    prepared = fxquant.prepare(model, batch, target="onnxruntime")
+    fxquant.calibrate(prepared, [batch])
+    for simulated in (prepared, fxquant.convert(prepared)):
+        with torch.inference_mode():
+            simulated(batch), simulated(batch)
+        wanted = batch.clone().requires_grad_()
+        simulated(wanted).sum().backward()
+        assert wanted.grad.isfinite().all()

@@ -16,8 +16,8 @@ class PercentileEncodingAnalyzer(EncodingAnalyzer[Histograms]):
     """Covers what is left when (100 - percentile) % of the values are cut off at either end.
 
     The ends are left ends of histogram bins: of the first bin at which the running count reaches the share
-    ``1 - percentile/100``, and of the first at which it reaches ``percentile/100`` (AIMET's rule). At 100
-    they are the ends of the histogram.
+    ``1 - percentile/100``, and of the first at which it reaches ``percentile/100`` (AIMET's rule). Of exact
+    histograms the upper end is the right end of that bin. At 100 they are the ends of the histogram.
 
     Args:
         shape: Shape of the range: () for one range per tensor, otherwise broadcastable against the tensors.
@@ -67,7 +67,9 @@ class PercentileEncodingAnalyzer(EncodingAnalyzer[Histograms]):
             total = running[:, -1:]
             first = torch.searchsorted(running, total * (1 - self.percentile / 100))
             last = torch.searchsorted(running, total * self.percentile / 100)
-            minimum, maximum = edges.gather(1, first)[:, 0], edges.gather(1, last)[:, 0]
+            # exact bins may be wide, and then a left end would cut off a whole bin of values
+            end = last + int(stats.has_exact_ends)
+            minimum, maximum = edges.gather(1, first)[:, 0], edges.gather(1, end)[:, 0]
         if stats.has_exact_ends:
             minimum, maximum = (end.clamp(stats.minimum, stats.maximum) for end in (minimum, maximum))
         return cover(minimum, maximum, num_steps, is_symmetric, may_clip_two_bits=False)
