@@ -269,3 +269,10 @@ def test_interrupt_while_a_batch_is_added_waits_for_its_end(tmp_path, monkeypatc
         fxquant.calibrate(prepared_for("qualcomm"), BATCHES, "mse", checkpoint=path)
     monkeypatch.undo()
     assert plain(fxquant.load_statistics(path).to_dict()) == plain(one_batch().to_dict())
+
+
+def test_run_in_inference_mode_is_added_to_outside_of_it():
+    with torch.inference_mode():
+        statistics = collected(BATCHES[:2], ["mse"])
+    fxquant.collect_statistics(prepared_for("qualcomm"), BATCHES[2:], ["mse"], into=statistics)
+    assert plain(statistics.to_dict()) == plain(collected(methods=["mse"]).to_dict())
