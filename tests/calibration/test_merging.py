@@ -82,7 +82,9 @@ def kept(folder, rank, world_size, *numbers):
     seen = empty()
     for number in numbers:
         seen.merge(copy.deepcopy(part(number)))
-    with Checkpoint(path=folder / "kept", rank=rank, world_size=world_size).keeping(seen):
+    with Checkpoint(fingerprint="a model", path=folder / "kept", rank=rank, world_size=world_size).keeping(
+        seen
+    ):
         pass
 
 
@@ -92,13 +94,15 @@ def test_checkpoint_of_three_goes_on_with_any_number_of_processes(tmp_path, worl
     kept(tmp_path, 1, 3, 1)
     parts = [empty() for _ in range(world_size)]
     for rank, own in enumerate(parts):
-        seen = Checkpoint(path=tmp_path / "kept", rank=rank, world_size=world_size).resume(own)
+        seen = Checkpoint(
+            fingerprint="a model", path=tmp_path / "kept", rank=rank, world_size=world_size
+        ).resume(own)
         assert seen == {0, 1, 3}
     merged = empty()
     for own in parts:
         merged.merge(own)
     assert merged.numbers == {0, 1, 3}
-    Checkpoint(path=tmp_path / "kept").finish(merged)
+    Checkpoint(fingerprint="a model", path=tmp_path / "kept").finish(merged)
     assert [file.name for file in tmp_path.iterdir()] == ["kept"]
     assert fxquant.load_statistics(tmp_path / "kept").num_batches == 3
 
@@ -107,7 +111,7 @@ def test_file_that_another_one_holds_already_counts_once(tmp_path):
     kept(tmp_path, 1, 3, 1)
     kept(tmp_path, 0, 1, 0, 1, 2)  # a run on one process took it in before it ended
     own = empty()
-    assert Checkpoint(path=tmp_path / "kept").resume(own) == {0, 1, 2}
+    assert Checkpoint(fingerprint="a model", path=tmp_path / "kept").resume(own) == {0, 1, 2}
     assert own.statistics.num_batches == 3
 
 
@@ -115,16 +119,18 @@ def test_files_that_overlap_are_an_error(tmp_path):
     kept(tmp_path, 0, 3, 0, 3)
     kept(tmp_path, 0, 2, 0, 2)
     with pytest.raises(StatisticsError, match="have both seen batch 0"):
-        Checkpoint(path=tmp_path / "kept").resume(empty())
+        Checkpoint(fingerprint="a model", path=tmp_path / "kept").resume(empty())
 
 
 def test_other_number_of_processes_with_data_of_their_own_is_an_error(tmp_path):
     kept(tmp_path, 0, 3, 0, 3)
     with pytest.raises(StatisticsError, match="is of another number of processes"):
-        Checkpoint(path=tmp_path / "kept", world_size=2, is_shared=False).resume(empty())
+        Checkpoint(fingerprint="a model", path=tmp_path / "kept", world_size=2, is_shared=False).resume(
+            empty()
+        )
 
 
 def test_file_that_holds_something_else_is_an_error(tmp_path):
     (tmp_path / "kept").write_bytes(b"nothing")
     with pytest.raises(StatisticsError, match="cannot be read as statistics"):
-        Checkpoint(path=tmp_path / "kept").resume(empty())
+        Checkpoint(fingerprint="a model", path=tmp_path / "kept").resume(empty())
