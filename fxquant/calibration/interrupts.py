@@ -19,5 +19,7 @@ def uninterrupted() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
-    if came:
+    if came and callable(before):
+        before(signal.SIGINT, None)
+    elif came and before is signal.SIG_DFL:
         signal.raise_signal(signal.SIGINT)
