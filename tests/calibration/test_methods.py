@@ -103,6 +103,7 @@ def test_one_collection_serves_every_method(method):
     assert ranges(prepared) == ranges(calibrated(method))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", [name for name in ANALYZERS if name != "moving_average"])
 def test_order_and_size_of_batches_do_not_matter(method):
     expected = ranges(calibrated(method))
@@ -114,6 +115,7 @@ def test_order_and_size_of_batches_do_not_matter(method):
         assert (low, high) == pytest.approx(expected[name], abs=2 * (high - low) / 255), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ANALYZERS)
 def test_every_method_keeps_the_classifier_working(method):
     split = digits.split()
@@ -138,6 +140,7 @@ def test_last_override_that_fits_counts():
     assert first == ranges(_minmax())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", WEIGHT_METHODS)
 def test_weights_have_methods_of_their_own_in_every_channel(method):
     sites = zip(weight_sites(calibrated("minmax", weights=method)), weight_sites(_minmax()), strict=True)
@@ -149,6 +152,7 @@ def test_weights_have_methods_of_their_own_in_every_channel(method):
     assert (method == "minmax") == all(torch.equal(found, widest) for found, widest in pairs)
 
 
+@pytest.mark.slow
 def test_mse_of_weights_is_least_with_mse():
     def error(method):
         sites = weight_sites(calibrated("minmax", weights=method, overrides={"*": method}))
@@ -168,6 +172,7 @@ def test_override_of_a_weight_leaves_its_layers_activations():
     assert changed == {"stem.weight"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["tensorrt:w4", "onnxruntime:w4"])
 def test_weights_in_blocks_have_a_range_each(scheme):
     torch.manual_seed(0)
