@@ -1,7 +1,7 @@
 """Every error fxquant raises: what happened, where (the user's layer), and one thing to do about it."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class FxQuantError(Exception):
@@ -93,6 +93,11 @@ class MissingExtraError(FxQuantError, ImportError):
 def first_line(error: BaseException) -> str:
     """Return the first line of an error's message, for a message of our own."""
     return (str(error).strip() or "no message").splitlines()[0]
+
+
+def some_of(names: Sequence[str]) -> str:
+    """Return up to five names, quoted, and whether there are more, for a message."""
+    return ", ".join(f"'{name}'" for name in names[:5]) + (" ..." if len(names) > 5 else "")
 
 
 def missing_extra(what: str, package: str, extra: str) -> MissingExtraError:

@@ -10,7 +10,7 @@ import torch
 from torch import fx, nn
 
 from fxquant.calibration import example_call, uncalibrated_layers
-from fxquant.errors import ModelTypeError, NotCalibratedError
+from fxquant.errors import ModelTypeError, NotCalibratedError, some_of
 from fxquant.export import load_into
 from fxquant.graph import (
     ModelRecord,
@@ -132,9 +132,8 @@ def convert(prepared: fx.GraphModule, arithmetic: str = "float") -> fx.GraphModu
     pipeline = convert_pipeline(get_target(record.target), arithmetic)
     missing = uncalibrated_layers(prepared)
     if missing:
-        listed = ", ".join(f"'{name}'" for name in missing[:5]) + (" ..." if len(missing) > 5 else "")
         raise NotCalibratedError(
-            f"{len(missing)} quantizer(s) have no range: {listed}.",
+            f"{len(missing)} quantizer(s) have no range: {some_of(missing)}.",
             layer=missing[0],
             remedy="Call fxquant.calibrate(prepared, batches) first, with data that reaches these layers.",
         )

@@ -6,12 +6,12 @@ from torch import fx
 
 from fxquant.calibration.choices import Choices
 from fxquant.calibration.masks import bound_masks
-from fxquant.calibration.methods import METHODS, Method
-from fxquant.calibration.sites import ActivationSite, activation_sites, weight_sites
+from fxquant.calibration.methods import set_range
+from fxquant.calibration.sites import ActivationSite, open_sites, weight_sites
 from fxquant.calibration.statistics import Statistics
 from fxquant.calibration.tensor_statistics import TensorStatistics
 from fxquant.calibration.weights import set_weight_range
-from fxquant.errors import StatisticsError
+from fxquant.errors import StatisticsError, some_of
 from fxquant.graph import Site, Stage, get_record, graphs_of
 from fxquant.graph.edit import bypass
 from fxquant.quantization.affine import QuantizeDequantize
@@ -37,7 +37,7 @@ def apply(gm: fx.GraphModule, statistics: Statistics, choices: Choices) -> None:
         OptionError: If an override fits nothing.
         StatisticsError: If there are no statistics of a tensor, or not of the kind that its method needs.
     """
-    sites = [site for site in activation_sites(gm) if site.quantizer.is_overwrite_allowed()]
+    sites = open_sites(gm)
     weights = weight_sites(gm)
     choices.check(sites, weights)
     _check_known(sites, statistics)
@@ -54,21 +54,11 @@ def apply(gm: fx.GraphModule, statistics: Statistics, choices: Choices) -> None:
         set_weight_range(site, choices.of_weight(site))
 
 
-def set_range(quantizer: Trainable, analyzer: EncodingAnalyzer) -> None:
-    """Set the range of a quantizer to what an analyzer finds that is not its own."""
-    own, quantizer.encoding_analyzer = quantizer.encoding_analyzer, analyzer
-    try:
-        quantizer.set_range_from_stats()
-    finally:
-        quantizer.encoding_analyzer = own
-
-
 def _check_known(sites: _Sites, statistics: Statistics) -> None:
     missing = list(dict.fromkeys(site.name for site in sites if site.name not in statistics))
     if missing:
-        listed = ", ".join(f"'{name}'" for name in missing[:5]) + (" ..." if len(missing) > 5 else "")
         raise StatisticsError(
-            f"The statistics know nothing of {len(missing)} quantized tensor(s): {listed}.",
+            f"The statistics know nothing of {len(missing)} quantized tensor(s): {some_of(missing)}.",
             remedy="Collect them with a model prepared for a target that quantizes these too.",
         )
 
@@ -84,19 +74,14 @@ def _analyzers(sites: _Sites, statistics: Statistics, choices: Choices) -> dict[
         tensors = list(dict.fromkeys(statistics[site.name] for site in own))
         seen = [tensor for tensor in tensors if tensor.has_range]
         if seen:
-            analyzers[quantizer] = _method(own[0], quantizer, choices).analyzer_for(_together(seen))
+            method = choices.of_activation(own[0]).serving(quantizer)
+            analyzers[quantizer] = method.analyzer_for(_together(seen))
     return analyzers
 
 
 def _is_integer(tensor: TensorStatistics) -> bool:
     """Whether a tensor never was a float tensor."""
     return tensor.is_integer and not tensor.has_range
-
-
-def _method(site: ActivationSite, quantizer: Trainable, choices: Choices) -> Method:
-    method = choices.of_activation(site)
-    is_affine = isinstance(quantizer, QuantizeDequantize)
-    return method if is_affine or method.for_floats else METHODS["minmax"]
 
 
 def _together(tensors: list[TensorStatistics]) -> TensorStatistics:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import fx
 
+from fxquant.calibration.batch_errors import not_finite, rejected
 from fxquant.calibration.batches import as_batches, calls_of
 from fxquant.calibration.checkpoint import Checkpoint
 from fxquant.calibration.collect_blockwise import collect_blockwise
@@ -19,8 +20,8 @@ from fxquant.calibration.observed_model import ObservedModel
 from fxquant.calibration.offload import Offload
 from fxquant.calibration.progress import with_progress
 from fxquant.calibration.signature import Signature
-from fxquant.calibration.sites import activation_sites
-from fxquant.errors import BatchError, NonFiniteError, first_line
+from fxquant.calibration.sites import open_sites
+from fxquant.errors import BatchError, NonFiniteError
 from fxquant.graph import Example
 
 
@@ -65,8 +66,7 @@ def collect(
         with keeping, contextlib.closing(shown) as calls:
             _collect_blockwise(gm, calls, part, seen, offload, remember, tick)
         return
-    sites = [site for site in activation_sites(gm) if site.quantizer.is_overwrite_allowed()]
-    collector = Collector(sites, part.statistics)
+    collector = Collector(open_sites(gm), part.statistics)
     runner = _Runner(gm, collector, signature)
     with keeping as saver, runner, contextlib.closing(shown) as calls:
         for index, (number, example) in enumerate(zip(part.numbering(), calls, strict=False)):
@@ -139,16 +139,13 @@ class _Runner:
     def _rejected(self, example: Example, inputs: dict[str, Any], index: int, error: Exception) -> BatchError:
         """Return the error for a batch that the model does not take; run again, to find the layer."""
         self._collector.discard()
-        interpreter, layer = CalibrationInterpreter(self._gm), ""
+        interpreter, has_failed = CalibrationInterpreter(self._gm), True
         with contextlib.suppress(Exception), torch.no_grad():
-            layer = "?"
             interpreter.run_all(*inputs.values())
-            layer = ""
+            has_failed = False
         shapes = ", ".join(str(tuple(tensor.shape)) for tensor in example.tensors())
-        return BatchError(
-            f"The model rejects batch {index} (shapes {shapes}): {first_line(error)}.",
-            layer=interpreter.last_layer() or None if layer else None,
-            remedy="Yield batches of the shape and type that the float model takes.",
+        return rejected(
+            f"batch {index} (shapes {shapes})", interpreter.last_layer() if has_failed else "", error
         )
 
     def _not_finite(self, inputs: dict[str, Any], index: int) -> NonFiniteError:
@@ -158,8 +155,4 @@ class _Runner:
         with torch.no_grad():
             finder.run_all(*inputs.values())
         name, layer = (finder.found or [("", "")])[0]
-        return NonFiniteError(
-            f"NaN or Inf in batch {index} of the calibration data, first in tensor '{name}'.",
-            layer=layer or None,
-            remedy="Remove such values from the data, or mend that layer.",
-        )
+        return not_finite(index, name, layer)

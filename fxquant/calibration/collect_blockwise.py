@@ -1,21 +1,21 @@
 """collect_blockwise: gather statistics with one block of the model in memory at a time."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import fx
 from torch.utils import _pytree as pytree
 
-from fxquant.calibration.batches import no_batch
+from fxquant.calibration.batch_errors import not_finite, rejected
 from fxquant.calibration.blockwise import run_blockwise
 from fxquant.calibration.collector import Collector
 from fxquant.calibration.interpreter import CalibrationInterpreter
 from fxquant.calibration.offload import Offload
 from fxquant.calibration.signature import Signature
-from fxquant.calibration.sites import ActivationSite, activation_sites
+from fxquant.calibration.sites import ActivationSite, open_sites
 from fxquant.calibration.statistics import Statistics
-from fxquant.errors import BatchError, FxQuantError, NonFiniteError, first_line
+from fxquant.errors import FxQuantError
 from fxquant.graph import Example
 from fxquant.graph.blocks import Block
 
@@ -25,42 +25,24 @@ def collect_blockwise(
     calls: Iterable[Example],
     statistics: Statistics,
     offload: Offload,
-    *,
-    passed_over: int = 0,
-    remember: Callable[[Example], None] = lambda example: None,
 ) -> None:
     """Run batches block by block; add what quantizers were given to statistics, at the end or not at all.
 
     Args:
         gm: The prepared model.
-        calls: The batches, as calls of the model.
+        calls: The batches, as calls of the model, at least one.
         statistics: Where to add what is seen.
         offload: Where values wait between two blocks.
-        passed_over: How many batches are left out at the beginning.
-        remember: Is given the first batch.
 
     Raises:
-        BatchError: If there is no batch, or the model rejects one.
+        BatchError: If the model rejects a batch.
         NonFiniteError: If NaN or Inf shows up where a range is measured.
         OffloadError: If values cannot be kept.
     """
     fresh, signature = Statistics(statistics.kinds), Signature(gm)
-    sites = [site for site in activation_sites(gm) if site.quantizer.is_overwrite_allowed()]
-    observer = _Observer(gm, Collector(sites, fresh))
-    count = 0
-
-    def inputs() -> Iterator[list[Any]]:
-        nonlocal count
-        for example in calls:
-            if count == 0:
-                remember(example)
-            count += 1
-            if count > passed_over:
-                yield list(signature.bind(example).values())
-
-    fresh.num_batches = observer.run(inputs(), offload)
-    if count == 0:
-        raise no_batch()
+    observer = _Observer(gm, Collector(open_sites(gm), fresh))
+    inputs = (list(signature.bind(example).values()) for example in calls)
+    fresh.num_batches = observer.run(inputs, offload)
     statistics.merge(fresh if offload.device is None else _on_cpu(fresh))
 
 
@@ -90,11 +72,7 @@ class _Observer:
         except FxQuantError:
             raise
         except Exception as error:  # whatever the model raises on data that it does not take
-            raise BatchError(
-                f"The model rejects a batch: {first_line(error)}.",
-                layer=self._interpreter.last_layer() or None,
-                remedy="Yield batches of the shape and type that the float model takes.",
-            ) from error
+            raise rejected("a batch", self._interpreter.last_layer(), error) from error
 
     def _show(self, node: fx.Node, value: object) -> None:
         site = self._sites.get(node)
@@ -109,11 +87,7 @@ class _Observer:
         """Take in what a block showed of a batch; return whether it is to run again."""
         if self._is_searching:
             name, layer = (self._culprit.name, self._culprit.layer) if self._culprit else ("", "")
-            raise NonFiniteError(
-                f"NaN or Inf in batch {index} of the calibration data, first in tensor '{name}'.",
-                layer=layer or None,
-                remedy="Remove such values from the data, or mend that layer.",
-            )
+            raise not_finite(index, name, layer)
         if self._collector.found_masks():
             return True
         self._is_searching = not self._collector.is_finite()

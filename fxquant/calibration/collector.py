@@ -88,9 +88,8 @@ class Collector:
     def _expect(self, site: ActivationSite) -> None:
         known = self._statistics.tensors.get(site.name)
         if known is None:
-            shape, sizes = site.quantizer.shape, site.quantizer.block_size
-            block_size = None if sizes is None else tuple(sizes)
-            known = TensorStatistics(self._statistics.kinds, shape, block_size)
+            quantizer = site.quantizer
+            known = TensorStatistics(self._statistics.kinds, quantizer.shape, quantizer.block_size)
             self._statistics.tensors[site.name] = known
         known.reserve()
         self.sites.append(site)

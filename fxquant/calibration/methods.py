@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 
 from fxquant.calibration.tensor_statistics import NUM_BINS, Kind, TensorStatistics
 from fxquant.errors import OptionError, unknown_option
+from fxquant.quantization.affine import QuantizeDequantize
+from fxquant.quantization.blocks import BlockSize
 from fxquant.quantization.encoding_analyzer import (
     EncodingAnalyzer,
     EntropyEncodingAnalyzer,
@@ -15,9 +17,9 @@ from fxquant.quantization.encoding_analyzer import (
     PercentileEncodingAnalyzer,
     SqnrEncodingAnalyzer,
 )
+from fxquant.quantization.of_spec import Trainable
 
 _Shape = tuple[int, ...]
-_BlockSize = tuple[int, ...] | None
 DEFAULT_PERCENTILE = 99.99
 
 
@@ -37,7 +39,7 @@ class Method:
 
     name: str
     kind: Kind
-    analyzer: Callable[[_Shape, _BlockSize, int, float | None], EncodingAnalyzer]
+    analyzer: Callable[[_Shape, BlockSize, int, float | None], EncodingAnalyzer]
     covers: str
     for_floats: bool = True
     percentile: float | None = None
@@ -60,6 +62,11 @@ class Method:
             if histogram is not None:
                 analyzer.observer.merge_stats(histogram)
         return analyzer
+
+    def serving(self, quantizer: Trainable) -> "Method":
+        """Return the method for a quantizer: min-max where its grid is not even and this one needs that."""
+        is_even = isinstance(quantizer, QuantizeDequantize)
+        return self if is_even or self.for_floats else METHODS["minmax"]
 
     def __str__(self) -> str:
         return self.name if self.percentile is None else f"{self.name}:{self.percentile:g}"
@@ -118,6 +125,15 @@ _TABLE = (
 
 METHODS: dict[str, Method] = {method.name: method for method in _TABLE}
 """The methods by name."""
+
+
+def set_range(quantizer: Trainable, analyzer: EncodingAnalyzer) -> None:
+    """Set the range of a quantizer to what an analyzer finds that is not its own."""
+    own, quantizer.encoding_analyzer = quantizer.encoding_analyzer, analyzer
+    try:
+        quantizer.set_range_from_stats()
+    finally:
+        quantizer.encoding_analyzer = own
 
 
 def method_of(text: str) -> Method:

@@ -69,6 +69,11 @@ def activation_sites(gm: fx.GraphModule) -> list[ActivationSite]:
     return sites
 
 
+def open_sites(gm: fx.GraphModule) -> list[ActivationSite]:
+    """Return the calls of activation quantizers whose range calibration may change, in graph order."""
+    return [site for site in activation_sites(gm) if site.quantizer.is_overwrite_allowed()]
+
+
 def weight_sites(gm: fx.GraphModule) -> list[WeightSite]:
     """Return the quantized parameters of layers."""
     sites: list[WeightSite] = []

@@ -10,6 +10,7 @@ import torch
 
 from fxquant.calibration.masks import LOWEST, shown
 from fxquant.errors import StatisticsError
+from fxquant.quantization.blocks import BlockSize
 from fxquant.quantization.encoding_analyzer import (
     ExactHistogramObserver,
     ExactHistograms,
@@ -99,10 +100,10 @@ class TensorStatistics:
         self,
         kinds: Iterable[Kind] = (),
         shape: tuple[int, ...] = (),
-        block_size: tuple[int, ...] | None = None,
+        block_size: BlockSize = None,
     ) -> None:
         self.kinds = frozenset({Kind.RANGE, *kinds})
-        self.shape, self.block_size = shape, block_size
+        self.shape, self.block_size = shape, tuple(block_size) if block_size else None
         self.is_masked = self.is_integer = self.is_empty = False
         self._range = MinMaxObserver(shape, block_size)
         self._average = MovingAverageObserver(shape, block_size=block_size)
@@ -206,7 +207,7 @@ class TensorStatistics:
             "is_empty": self.is_empty,
             "range": self._range.statistics_dict(),
             "average": self._average.statistics_dict(),
-            "histogram": {} if histogram is None else _dict_of(histogram),
+            "histogram": {} if histogram is None else histogram.to_dict(),
         }
 
     @classmethod
@@ -274,15 +275,3 @@ class TensorStatistics:
 def _ends(row: torch.Tensor) -> Ends:
     low, high = torch.aminmax(row)
     return Ends(low=low.item(), high=high.item(), dtype=row.dtype)
-
-
-def _dict_of(histogram: ExactHistograms) -> dict[str, torch.Tensor]:
-    """Return a histogram as ``ExactHistogramObserver.load_statistics`` reads it."""
-    return {
-        "min": histogram.minimum,
-        "max": histogram.maximum,
-        "exponent": histogram.exponent,
-        "first": histogram.first,
-        "bins": histogram.bins,
-        "infinities": histogram.infinities,
-    }

@@ -3,11 +3,10 @@
 import torch
 from torch import fx
 
-from fxquant.calibration.methods import METHODS, Method
+from fxquant.calibration.methods import METHODS, Method, set_range
 from fxquant.calibration.sites import WeightSite, weight_sites
 from fxquant.calibration.tensor_statistics import NUM_BINS, Kind
 from fxquant.errors import NonFiniteError
-from fxquant.quantization.affine import QuantizeDequantize
 from fxquant.quantization.encoding_analyzer import EncodingAnalyzer, MinMaxObserver, MinMaxRange
 from fxquant.quantization.encoding_analyzer.rows import as_rows
 
@@ -34,19 +33,14 @@ def set_weight_range(site: WeightSite, method: Method) -> None:
     quantizer = site.quantizer
     if not quantizer.is_overwrite_allowed() or site.parameter.numel() == 0:
         return
-    if method.kind is Kind.AVERAGE or not (isinstance(quantizer, QuantizeDequantize) or method.for_floats):
-        method = METHODS["minmax"]  # of one tensor, there is no other average
-    block_size = None if quantizer.block_size is None else tuple(quantizer.block_size)
-    analyzer = method.analyzer(quantizer.shape, block_size, NUM_BINS, method.percentile)
+    # of one tensor, there is no other average
+    method = METHODS["minmax"] if method.kind is Kind.AVERAGE else method.serving(quantizer)
+    analyzer = method.analyzer(quantizer.shape, quantizer.block_size, NUM_BINS, method.percentile)
     if method.kind is Kind.HISTOGRAM and quantizer.shape:
         analyzer = _ByRows(analyzer, site.parameter.detach(), method)
     else:
         analyzer.update_stats(site.parameter)
-    own, quantizer.encoding_analyzer = quantizer.encoding_analyzer, analyzer
-    try:
-        quantizer.set_range_from_stats()
-    finally:
-        quantizer.encoding_analyzer = own
+    set_range(quantizer, analyzer)
 
 
 class _ByRows(EncodingAnalyzer[MinMaxRange]):

@@ -75,6 +75,17 @@ class ExactHistograms(Histograms):
         kept = torch.where((at_zero >= 0) & (at_zero <= last), neighbours.amax(1, keepdim=True), held)
         return counts.scatter_(1, at_zero.clamp(0, last), torch.minimum(held, kept))
 
+    def to_dict(self) -> dict[str, torch.Tensor | int | float]:
+        """Return the state as ``ExactHistogramObserver.load_statistics`` reads it."""
+        return {
+            "min": self.minimum,
+            "max": self.maximum,
+            "exponent": self.exponent,
+            "first": self.first,
+            "bins": self.bins,
+            "infinities": self.infinities,
+        }
+
     def magnitudes(self, num_bins: int) -> "ExactHistograms":
         """Return the histograms of absolute values, from at least twice as many bins of the values.
 

@@ -78,17 +78,7 @@ class ExactHistogramObserver(Observer[Histograms]):
         self.merge_stats(other.get_stats())
 
     def statistics_dict(self) -> StatisticsDict:
-        total = self._total
-        if total is None:
-            return {}
-        return {
-            "min": total.minimum,
-            "max": total.maximum,
-            "exponent": total.exponent,
-            "first": total.first,
-            "bins": total.bins,
-            "infinities": total.infinities,
-        }
+        return {} if self._total is None else self._total.to_dict()
 
     def load_statistics(self, statistics: StatisticsDict) -> None:
         self._total = None
