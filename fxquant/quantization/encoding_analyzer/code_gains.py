@@ -19,6 +19,8 @@ from dataclasses import dataclass
 import torch
 from typing_extensions import Self
 
+_SIDE_BY_SIDE = 64  # histograms of which a piece of the table fits the cache
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class CodeGains:
@@ -63,16 +65,29 @@ class CodeGains:
     @classmethod
     def of_centered_values(cls, counts: torch.Tensor, first: torch.Tensor) -> Self:
         """Take the values of a bin to lie at its center; arguments as ``of_spread_values``."""
-        centers = _numbers(counts, first).add_(0.5)
+        return cls.of_values(counts, _numbers(counts, first).add_(0.5), first.double() - 0.5)
+
+    @classmethod
+    def of_values(cls, counts: torch.Tensor, values: torch.Tensor, start: torch.Tensor) -> Self:
+        """Take the values of bin j to be values[j], close to start + 1 + j.
+
+        Where one is on the other side of a boundary than its bin, the error is that of a value which lies at
+        the boundary: U and D are continuous.
+
+        Args:
+            counts: Float64 [n, bins].
+            values: In widths of a bin, float64 [n, bins].
+            start: Float64 [n].
+        """
         below = counts.new_zeros(3, len(counts), counts.shape[1] + 1)
-        moments = counts * centers
+        moments = counts * values
         torch.cumsum(moments, dim=1, out=below[0, :, 1:]).neg_()
         torch.cumsum(counts, dim=1, out=below[1, :, 1:])
-        torch.cumsum(moments * centers, dim=1, out=below[2, :, 1:])
+        torch.cumsum(moments * values, dim=1, out=below[2, :, 1:])
         totals = below[:, :, -1:]
         both = torch.cat((below, below - totals), dim=2)
         return cls(
-            start=first.double()[:, None] - 0.5,
+            start=start[:, None],
             coefficients=both[:2],
             squares=totals[2, :, 0],
             squares_beyond=both[2].abs_(),
@@ -90,6 +105,28 @@ class CodeGains:
         for coefficient in reversed(lower):
             gain = coefficient.addcmul_(gain, points)
         return gain.view(boundaries.shape)
+
+    def summed_above(self, boundaries: torch.Tensor) -> torch.Tensor:
+        """Return the sum of U(b) over boundaries that all histograms share, which all start at one place.
+
+        Several times as fast as ``at`` for many histograms: they are worked out side by side.
+
+        Args:
+            boundaries: Float64 [m, k].
+
+        Returns:
+            Float64 [n, m].
+        """
+        pieces = self.coefficients.shape[2] // 2
+        which = (boundaries - self.start[0]).clamp_(0, pieces - 1).long()
+        sums = []
+        for part in torch.split(self.coefficients[:2, :, pieces:], _SIDE_BY_SIDE, dim=1):
+            moments, numbers = part.transpose(1, 2).contiguous()
+            sums.append(torch.nn.functional.embedding_bag(which, moments, mode="sum"))
+            sums[-1] += torch.nn.functional.embedding_bag(
+                which, numbers, mode="sum", per_sample_weights=boundaries
+            )
+        return torch.cat(sums, dim=1).T
 
     def squared_distance(
         self, boundaries: torch.Tensor, points: torch.Tensor, *, is_above: bool
