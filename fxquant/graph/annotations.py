@@ -10,6 +10,8 @@ TENSOR = "tensor"  # name of the quantized tensor, on calls of quantizers
 STOPPED = "stopped"  # whether the forward had switched gradients off
 MACS = "macs"  # multiply-accumulates of the call during capture
 RESULT = "result"  # what the node gave during capture, a Result; not kept by pickles
+GIVEN = "given"  # what the user's own quantizer of the tensor did, a Given; not kept by pickles
+FLOAT_WHY = "float_why"  # why the user wants the call to stay float; not kept by pickles
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,6 +12,7 @@ from fxquant.graph.aten import as_torch_calls, note_layers
 from fxquant.graph.capture_notes import CaptureNotes, set_capture_notes
 from fxquant.graph.copying import check_values, copy_model, unwrapped
 from fxquant.graph.coverage import note_macs
+from fxquant.graph.given_layers import replace_given_layers
 from fxquant.graph.pausing import collections_paused
 from fxquant.graph.record import Example
 from fxquant.graph.recording import capture_by_recording
@@ -59,6 +60,7 @@ def capture(model: object, example: Example | None = None) -> fx.GraphModule:
             return _traced(copied, name)
         with releasing(copied):
             gm = capture_by_recording(copied, example, name)
+        replace_given_layers(gm)
         note_macs(gm)
         return gm
 
@@ -81,6 +83,7 @@ def _traced(model: nn.Module, name: str) -> fx.GraphModule:
         note_layers(gm, model)
     as_torch_calls(gm)
     set_capture_notes(gm, CaptureNotes(way="traced"))
+    replace_given_layers(gm)
     return gm
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import fx, nn
 
 from fxquant.graph.aliases import writes_in_place
-from fxquant.graph.annotations import LAYER, layer_of
+from fxquant.graph.annotations import GIVEN, LAYER, layer_of
 from fxquant.graph.names import free_name
 
 
@@ -47,7 +47,9 @@ def insert_call(gm: fx.GraphModule, path: str, operand: fx.Node, after: fx.Node)
 
 
 def bypass(gm: fx.GraphModule, node: fx.Node, value: fx.Node) -> None:
-    """Let every user of a node read another value, and erase the node."""
+    """Let every user of a node read another value, and erase the node; what was given for it goes over."""
+    if GIVEN in node.meta:
+        value.meta.setdefault(GIVEN, node.meta[GIVEN])
     node.replace_all_uses_with(value)
     gm.graph.erase_node(node)
 

@@ -3,15 +3,18 @@
 import torch
 from torch import nn
 
+from fxquant.graph.given_layers import is_replaceable
 from fxquant.nn import QuantizationMixin
 from fxquant.ops import op_of_module
+from fxquant.quantization.given import GivenQuantizer
 
 _CONTAINERS = nn.Sequential | nn.ModuleList | nn.ModuleDict | nn.ParameterList | nn.ParameterDict
 
 
 def stays_call(module: nn.Module) -> bool:
     """Whether a module is one node of a graph: a layer of the op table or of torch.nn without parts."""
-    if isinstance(module, QuantizationMixin | torch.jit.ScriptModule) or op_of_module(module) is not None:
+    is_whole = isinstance(module, QuantizationMixin | GivenQuantizer | torch.jit.ScriptModule)
+    if is_whole or op_of_module(module) is not None or is_replaceable(module):
         return True
     is_torch = type(module).__module__.startswith("torch.nn.modules") and not list(module.children())
     return is_torch and not isinstance(module, _CONTAINERS)

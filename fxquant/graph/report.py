@@ -86,12 +86,17 @@ class Report:
             lines += [f"holds while {guard}" for guard in self.capture.guards]
         reasons = Counter(f"{site.op}: {site.reason}" for site in self.floats.values())
         lines += [f"float, {count} x {reason}" for reason, count in reasons.most_common()]
+        kept = Counter(site.reason for site in self.applied(_GIVEN))
+        lines += [f"the model's own quantizers, {count} x {reason}" for reason, count in kept.most_common()]
+        lost = Counter(f"not kept, {site.reason}" for site in self.declined(_GIVEN))
+        lines += [f"the model's own quantizers, {count} x {reason}" for reason, count in lost.most_common()]
         in_float = Counter(f"{site.op}: {site.reason}" for site in self.declined(_ARITHMETIC))
         lines += [f"simulated in float, {count} x {reason}" for reason, count in in_float.most_common()]
         return "\n".join(lines)
 
 
 _ARITHMETIC = "swap-arithmetic"
+_GIVEN = "assign-given-ranges"
 _PLACING = (
     *("calibrate", "assign-specs", "assign-small-layers", "legalize-inputs"),
     *("assign-residual-branches", "legalize-outputs"),

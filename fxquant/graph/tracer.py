@@ -11,8 +11,7 @@ from torch import fx, nn
 
 from fxquant.errors import CaptureError, FxQuantError, first_line
 from fxquant.graph.frugal_code import FrugalCode
-from fxquant.nn import QuantizationMixin
-from fxquant.ops import op_of_module
+from fxquant.graph.leaves import stays_call
 
 _TORCH = str(Path(torch.__file__).parent)
 _HERE = str(Path(__file__).parent)
@@ -48,8 +47,7 @@ class LayerTracer(fx.Tracer):
         return self._defaults[str(value.node.target)]
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        is_whole = op_of_module(m) is not None or isinstance(m, QuantizationMixin)
-        return is_whole or super().is_leaf_module(m, module_qualified_name)
+        return stays_call(m) or super().is_leaf_module(m, module_qualified_name)
 
     def call_module(
         self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]

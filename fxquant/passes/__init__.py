@@ -6,6 +6,7 @@ if __name__ != "fxquant.passes":
     )
 
 from fxquant.arithmetic import FLOAT, get_arithmetic
+from fxquant.passes.assign_given_ranges import AssignGivenRanges
 from fxquant.passes.assign_outputs import AssignOutputs
 from fxquant.passes.assign_residual_branches import AssignResidualBranches
 from fxquant.passes.assign_small_layers import AssignSmallLayers
@@ -32,6 +33,7 @@ from fxquant.passes.insert_quantizers import InsertQuantizers
 from fxquant.passes.legalize_inputs import LegalizeInputs
 from fxquant.passes.legalize_outputs import LegalizeOutputs
 from fxquant.passes.pipeline import Pipeline, parse_pipeline
+from fxquant.passes.remove_given_quantizers import RemoveGivenQuantizers
 from fxquant.passes.remove_half_casts import RemoveHalfCasts
 from fxquant.passes.remove_noop import RemoveNoop
 from fxquant.passes.share_encodings import ShareEncodings
@@ -43,6 +45,7 @@ from fxquant.passes.widen_weights import WidenWeights
 from fxquant.targets import BiasHandling, Target
 
 CATALOGUE: tuple[type[Pass], ...] = (
+    RemoveGivenQuantizers,
     CanonicalizeWrites,
     Canonicalize,
     RemoveNoop,
@@ -69,6 +72,7 @@ CATALOGUE: tuple[type[Pass], ...] = (
     InsertQuantizers,
     SwapFunctions,
     SwapModules,
+    AssignGivenRanges,
     HoistQuantizers,
     WidenWeights,
     DeriveBias,
@@ -90,8 +94,9 @@ def parse(text: str) -> Pipeline:
 def prepare_pipeline(target: Target) -> Pipeline:
     """Return the passes that prepare a captured graph for a target."""
     placing = ["assign-specs", *target.passes]
-    common = ["share-encodings", "insert-quantizers", "swap-modules"]
-    simplifying = ["canonicalize-writes", "canonicalize", "remove-noop", "remove-half-casts"]
+    common = ["share-encodings", "insert-quantizers", "swap-modules", "assign-given-ranges"]
+    simplifying = ["remove-given-quantizers", "canonicalize-writes", "canonicalize", "remove-noop"]
+    simplifying += ["remove-half-casts"]
     products = ["decompose-einsum", "decompose-grouped-products", "decompose-addmm"]
     decomposing = [*products, "decompose-attention"]
     folding = ["swap-layers", "fold-batch-norm"]
@@ -113,6 +118,7 @@ def convert_pipeline(target: Target, arithmetic: str = FLOAT.name) -> Pipeline:
 
 __all__ = [
     "CATALOGUE",
+    "AssignGivenRanges",
     "AssignOutputs",
     "AssignResidualBranches",
     "AssignSmallLayers",
@@ -139,6 +145,7 @@ __all__ = [
     "LegalizeOutputs",
     "Pass",
     "Pipeline",
+    "RemoveGivenQuantizers",
     "RemoveHalfCasts",
     "RemoveNoop",
     "ShareEncodings",

@@ -15,6 +15,7 @@ import torch
 from torch import fx
 
 from fxquant.graph import Report
+from fxquant.graph.annotations import FLOAT_WHY
 from fxquant.graph.values import (
     activations_of,
     attribute,
@@ -124,6 +125,8 @@ def _refusal(gm: fx.GraphModule, node: fx.Node, op: Op, rule: Rule) -> str:
     """Return why an op of an integer rule stays float; empty if it does not."""
     if rule.placement is not Placement.INTEGER:
         return ""
+    if FLOAT_WHY in node.meta:
+        return str(node.meta[FLOAT_WHY])
     if node.op == "call_module" and op.weight is not None:
         module = gm.get_submodule(str(node.target))
         if quantized_class_of(type(module)) is None:

@@ -24,6 +24,7 @@ from fxquant.graph.edit import bypass, callers
 from fxquant.graph.values import op_of
 from fxquant.ops import OutputRange, Role
 from fxquant.passes.base import Changes, Pass
+from fxquant.quantization.given import given_for, keep_for
 
 _BatchNorm = nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d
 
@@ -111,8 +112,11 @@ def _fold(layer: nn.Module, norm: _BatchNorm, axis: int) -> None:
         factor = factor * norm.weight.double() if norm.affine else factor
         bias = -mean.double() if old_bias is None else old_bias.double() - mean.double()
         bias = bias * factor + norm.bias.double() if norm.affine else bias * factor
-        folded = weight.double() * _along(factor, weight, axis, getattr(layer, "groups", 1))
+        factors = _along(factor, weight, axis, getattr(layer, "groups", 1))
+        folded, given = weight.double() * factors, given_for(weight)
     layer.weight = nn.Parameter(folded.to(weight.dtype), requires_grad=weight.requires_grad)
+    if given is not None:
+        keep_for(layer.weight, given.times(factors))
     layer.bias = nn.Parameter(bias.to(weight.dtype), requires_grad=weight.requires_grad)
 
 

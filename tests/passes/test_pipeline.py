@@ -27,8 +27,8 @@ from fxquant.targets import TARGETS, get_target
 from tests.zoo import small_models
 
 DECOMPOSE = (
-    "canonicalize-writes,canonicalize,remove-noop,remove-half-casts,decompose-einsum,decompose-grouped-products,"
-    "decompose-addmm,decompose-attention"
+    "remove-given-quantizers,canonicalize-writes,canonicalize,remove-noop,remove-half-casts,decompose-einsum,"
+    "decompose-grouped-products,decompose-addmm,decompose-attention"
 )
 FOLD = f"{DECOMPOSE},swap-layers,fold-batch-norm"
 
@@ -99,16 +99,16 @@ def test_pipeline_of_a_target_reads_as_expected(target: str) -> None:
     wanted = {
         "tensorrt": f"{DECOMPOSE},canonicalize-pools,swap-layers,fold-batch-norm,assign-specs,"
         "assign-small-layers,legalize-inputs,assign-residual-branches,legalize-outputs,share-encodings,"
-        "insert-quantizers,swap-modules",
+        "insert-quantizers,swap-modules,assign-given-ranges",
         **{
             name: f"{FOLD},assign-specs{{target={name}}},assign-outputs{{target={name}}},"
-            "share-encodings,insert-quantizers,swap-modules"
+            "share-encodings,insert-quantizers,swap-modules,assign-given-ranges"
             for name in ("onnxruntime", "openvino", "generic")
         },
         "qualcomm": f"{DECOMPOSE},decompose-activations,decompose-embedding,"
         "decompose-group-norm,insert-constants{target=qualcomm},swap-layers,fold-batch-norm,decompose-biases{target=qualcomm},"
         "assign-specs{target=qualcomm},"
-        "assign-outputs{target=qualcomm},share-encodings,insert-quantizers,swap-modules",
+        "assign-outputs{target=qualcomm},share-encodings,insert-quantizers,swap-modules,assign-given-ranges",
     }
     assert str(prepare_pipeline(get_target(target))) == wanted[target]
 
@@ -133,7 +133,7 @@ def test_biases_are_derived_only_for_targets_that_store_them(target: str, text: 
         pytest.param("Canonicalize", "'Canonicalize' is not a pass", id="class name"),
         pytest.param("assign-specs{target=tensorrt", "is not a pass", id="open brace"),
         pytest.param("canonicalise", "no pass 'canonicalise'.*Did you mean 'canonicalize'", id="misspelled"),
-        pytest.param("nonsense", "no pass 'nonsense'.*Known: assign-outputs", id="unknown pass"),
+        pytest.param("nonsense", "no pass 'nonsense'.*Known: assign-given-ranges", id="unknown pass"),
         pytest.param("assign-specs{targt=qnn}", "option of pass 'assign-specs' 'targt'", id="unknown option"),
         pytest.param("canonicalize{x=1}", "option of pass 'canonicalize' 'x'", id="option of none"),
     ],
@@ -192,6 +192,7 @@ def test_every_pass_logs_one_line(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, logger="fxquant.passes"):
         parse(FOLD).run(capture(Net()), Report())
     assert [record.getMessage() for record in caplog.records] == [
+        "remove-given-quantizers: 0 applied, 0 declined",
         "canonicalize-writes: 0 applied, 0 declined",
         "canonicalize: 1 applied, 0 declined",
         "remove-noop: 1 applied, 0 declined",
