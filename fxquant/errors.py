@@ -30,6 +30,14 @@ class OptionError(FxQuantError, ValueError):
     """A target, pass, version or option that does not exist or is out of range."""
 
 
+class OptionTypeError(FxQuantError, TypeError):
+    """An option of a type that is not taken, or values of a kind that an option rules out."""
+
+
+class UnsupportedError(FxQuantError, NotImplementedError):
+    """An option that has a meaning, but nothing here that does it."""
+
+
 class CaptureError(FxQuantError, RuntimeError):
     """The model's forward could not be captured as a graph."""
 
@@ -84,6 +92,10 @@ class ExportError(FxQuantError, RuntimeError):
 
 class RefusalError(ExportError):
     """A runtime does not take a file, or not for inputs of the sizes given."""
+
+
+class StandInError(FxQuantError, ImportError):
+    """A package of ours cannot answer to another's name: that one is there already."""
 
 
 class MissingExtraError(FxQuantError, ImportError):

@@ -11,6 +11,8 @@ from fxquant.errors import FxQuantError, QuantizerError, unknown_option
 BUILT_INS = {
     "ModelTypeError": TypeError,
     "OptionError": ValueError,
+    "OptionTypeError": TypeError,
+    "UnsupportedError": NotImplementedError,
     "CaptureError": RuntimeError,
     "GraphError": RuntimeError,
     "GuardError": RuntimeError,
@@ -23,6 +25,7 @@ BUILT_INS = {
     "EncodingsError": ValueError,
     "ExportError": RuntimeError,
     "RefusalError": RuntimeError,
+    "StandInError": ImportError,
     "MissingExtraError": ImportError,
     "ModelFileError": ValueError,
     "OffloadError": OSError,
