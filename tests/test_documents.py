@@ -62,6 +62,7 @@ def test_examples_in_docstrings_run(name):
 DOCUMENTS = (
     "README.md",
     *(f"docs/{name}.md" for name in ("aimet", "arithmetic", "capture", "data", "encodings", "large")),
+    "docs/pytorch_quantization.md",
 )
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks import calibration, growth, memory
+from benchmarks import calibration, calibrators, growth, memory
 from fxquant.calibration import METHODS
 
 
@@ -29,3 +29,8 @@ def test_growth_has_a_row_per_size_and_their_exponent() -> None:
     assert [row["size"] for row in rows] == ["1", "64", growth.EXPONENT]
     assert 0 < float(rows[-1]["minmax"]) < 1.2  # below 1 for what a call costs whatever its batches
     assert float(rows[-1]["prepare"]) < 0.3  # it never sees them
+
+
+def test_search_for_amax_is_measured_against_its_definition() -> None:
+    row = calibrators.measure_method("mse", num_bins=200, num_channels=3)
+    assert float(row["definition, ms"]) > float(row["tensor, ms"]) > 0

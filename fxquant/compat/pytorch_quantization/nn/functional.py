@@ -1,0 +1,6 @@
+"""Functions of quantized modules."""
+
+from fxquant.quantization.clip import Clip as ClipFunction
+from fxquant.quantization.clip import clip
+
+__all__ = ["ClipFunction", "clip"]
