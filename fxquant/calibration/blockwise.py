@@ -59,9 +59,9 @@ def run_blockwise(
     count = 0
     with Boundary(offload) as boundary:
         for number, block in enumerate(blocks):
-            steps = list(_steps(block))
+            steps = list(steps_of(block))
             log.info("block %d of %d", number + 1, len(blocks))
-            with _loaded(block, offload.device):
+            with loaded(block, offload.device):
                 for index, values in enumerate([()] * count if number else calls):
                     count = max(count, index + 1)
                     pairs = dict(zip(() if number else inputs, values, strict=True))
@@ -69,7 +69,7 @@ def run_blockwise(
                     while not is_done:
                         given = {node: boundary.moved(value) for node, value in pairs.items()}
                         given |= {node: boundary.get(index, node) for node in block.reads}
-                        kept = _run(runner, block, steps, given)
+                        kept = run_block(runner, block, steps, given)
                         is_done = not after(block, index)
                     for node, value in kept.items():
                         boundary.put(index, node, value)
@@ -79,7 +79,7 @@ def run_blockwise(
     return count
 
 
-def _steps(block: Block) -> Iterator[tuple[fx.Node, list[fx.Node]]]:
+def steps_of(block: Block) -> Iterator[tuple[fx.Node, list[fx.Node]]]:
     """Yield the nodes to run, each with those whose values nothing in the block reads after it."""
     waiting = {*block.nodes, *block.reads, *block.constants} - {*block.gives}
     unread: dict[fx.Node, list[fx.Node]] = {}
@@ -92,13 +92,20 @@ def _steps(block: Block) -> Iterator[tuple[fx.Node, list[fx.Node]]]:
             yield node, unread[node]
 
 
-def _run(
+def run_block(
     runner: NodeRunner,
     block: Block,
     steps: list[tuple[fx.Node, list[fx.Node]]],
     given: dict[fx.Node, Any],
 ) -> dict[fx.Node, Any]:
-    """Run a block on one batch; return what later blocks read."""
+    """Run a block on one batch; return what later blocks read.
+
+    Args:
+        runner: What runs the nodes.
+        block: The block.
+        steps: Its nodes to run, as ``steps_of`` has them.
+        given: The values of the nodes that it reads; emptied as they are read for the last time.
+    """
     runner.env = given
     with torch.no_grad():
         for constant in block.constants:
@@ -112,7 +119,7 @@ def _run(
 
 
 @contextlib.contextmanager
-def _loaded(block: Block, device: torch.device | str | None) -> Iterator[None]:
+def loaded(block: Block, device: torch.device | str | None) -> Iterator[None]:
     """Have a block's parameters on the device inside the context; give back their memory after it."""
     before = [(entry, entry.get()) for entry in block.held]
     moved: dict[int, torch.Tensor] = {}

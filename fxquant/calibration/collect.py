@@ -20,7 +20,7 @@ from fxquant.calibration.observed_model import ObservedModel
 from fxquant.calibration.offload import Offload
 from fxquant.calibration.progress import with_progress
 from fxquant.calibration.signature import Signature
-from fxquant.calibration.sites import open_sites
+from fxquant.calibration.sites import sites_to_show
 from fxquant.errors import BatchError, NonFiniteError
 from fxquant.graph import Example
 
@@ -66,7 +66,7 @@ def collect(
         with keeping, contextlib.closing(shown) as calls:
             _collect_blockwise(gm, calls, part, seen, offload, remember, tick)
         return
-    collector = Collector(open_sites(gm), part.statistics)
+    collector = Collector(sites_to_show(gm, part.statistics.kinds), part.statistics)
     runner = _Runner(gm, collector, signature)
     with keeping as saver, runner, contextlib.closing(shown) as calls:
         for index, (number, example) in enumerate(zip(part.numbering(), calls, strict=False)):

@@ -13,7 +13,7 @@ from fxquant.calibration.collector import Collector
 from fxquant.calibration.interpreter import CalibrationInterpreter
 from fxquant.calibration.offload import Offload
 from fxquant.calibration.signature import Signature
-from fxquant.calibration.sites import ActivationSite, open_sites
+from fxquant.calibration.sites import ActivationSite, sites_to_show
 from fxquant.calibration.statistics import Statistics
 from fxquant.errors import FxQuantError
 from fxquant.graph import Example
@@ -40,7 +40,7 @@ def collect_blockwise(
         OffloadError: If values cannot be kept.
     """
     fresh, signature = Statistics(statistics.kinds), Signature(gm)
-    observer = _Observer(gm, Collector(open_sites(gm), fresh))
+    observer = _Observer(gm, Collector(sites_to_show(gm, fresh.kinds), fresh))
     inputs = (list(signature.bind(example).values()) for example in calls)
     fresh.num_batches = observer.run(inputs, offload)
     statistics.merge(fresh if offload.device is None else _on_cpu(fresh))

@@ -89,7 +89,9 @@ class Collector:
         known = self._statistics.tensors.get(site.name)
         if known is None:
             quantizer = site.quantizer
-            known = TensorStatistics(self._statistics.kinds, quantizer.shape, quantizer.block_size)
+            known = TensorStatistics(
+                self._statistics.kinds, quantizer.shape, quantizer.block_size, site.channel_axis
+            )
             self._statistics.tensors[site.name] = known
         known.reserve()
         self.sites.append(site)

@@ -1,10 +1,12 @@
 """The places of a prepared model whose ranges calibration finds: activations and parameters."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import torch
 from torch import fx
 
+from fxquant.calibration.tensor_statistics import Kind
 from fxquant.graph import graphs_of
 from fxquant.graph.annotations import TENSOR, layer_of
 from fxquant.graph.values import activations_of, is_constant, op_of, quantizer_of
@@ -22,12 +24,14 @@ class ActivationSite:
         name: Name of the tensor, as files have it.
         like: Name of the tensor whose values this one holds in another shape or order, on the same grid;
             None where it has values of its own.
+        channel_axis: The axis that holds channels, by the ops around; None where none of them says.
     """
 
     node: fx.Node
     quantizer: Trainable
     name: str
     like: str | None
+    channel_axis: int | None = None
 
     @property
     def layer(self) -> str:
@@ -65,13 +69,25 @@ def activation_sites(gm: fx.GraphModule) -> list[ActivationSite]:
             quantizer = quantizer_of(graph, node)
             if isinstance(quantizer, Trainable) and has_codes(quantizer):
                 like = _like(graph, node, quantizer)
-                sites.append(ActivationSite(node=node, quantizer=quantizer, name=_name(node), like=like))
+                site = ActivationSite(
+                    node=node,
+                    quantizer=quantizer,
+                    name=_name(node),
+                    like=like,
+                    channel_axis=_channel_axis(graph, node),
+                )
+                sites.append(site)
     return sites
 
 
 def open_sites(gm: fx.GraphModule) -> list[ActivationSite]:
     """Return the calls of activation quantizers whose range calibration may change, in graph order."""
     return [site for site in activation_sites(gm) if site.quantizer.is_overwrite_allowed()]
+
+
+def sites_to_show(gm: fx.GraphModule, kinds: Collection[Kind]) -> list[ActivationSite]:
+    """Return the calls whose tensors are to be looked at: the open ones, or all where an analysis asks."""
+    return activation_sites(gm) if Kind.CHANNELS in kinds else open_sites(gm)
 
 
 def weight_sites(gm: fx.GraphModule) -> list[WeightSite]:
@@ -92,6 +108,13 @@ def weight_sites(gm: fx.GraphModule) -> list[WeightSite]:
 
 def _name(node: fx.Node) -> str:
     return str(node.meta.get(TENSOR, node.name))
+
+
+def _channel_axis(gm: fx.GraphModule, node: fx.Node) -> int | None:
+    """Return where a tensor's channels are by an op that reads it, or by the one that gives it."""
+    around = [*node.users, node.all_input_nodes[0]]
+    ops = [op for neighbour in around if (op := op_of(gm, neighbour)) is not None]
+    return next((op.channel_axis for op in ops if op.channel_axis is not None), None)
 
 
 def _like(gm: fx.GraphModule, node: fx.Node, quantizer: Trainable) -> str | None:

@@ -74,7 +74,9 @@ class Statistics:
                 )
         for name, statistics in other.tensors.items():
             if name not in self.tensors:
-                self.tensors[name] = TensorStatistics(self.kinds, statistics.shape, statistics.block_size)
+                self.tensors[name] = TensorStatistics(
+                    self.kinds, statistics.shape, statistics.block_size, statistics.channels.axis
+                )
             self.tensors[name].merge(statistics)
         self.like |= {name: base for name, base in other.like.items() if name not in self.tensors}
         self.num_batches += other.num_batches

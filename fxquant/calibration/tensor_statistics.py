@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from fxquant.calibration.channel_ranges import ChannelRanges
 from fxquant.calibration.masks import LOWEST, shown
 from fxquant.errors import StatisticsError
 from fxquant.quantization.blocks import BlockSize
@@ -35,6 +36,7 @@ class Kind(Enum):
     RANGE = "range"
     AVERAGE = "average"
     HISTOGRAM = "histogram"
+    CHANNELS = "channels"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +69,7 @@ class Seen:
     Attributes:
         ends: Its smallest and largest value, as numbers where they are known; None where no value is shown.
         counts: Its histogram; None where none is wanted, or an end is not finite.
+        channels: The ends of its channels, [2, channels]; None where they are not wanted, or masks hide some.
         is_masked: Whether masks hide some of its values, which are left out.
         is_integer: Whether it is no float tensor.
         is_empty: Whether it has no elements.
@@ -74,6 +77,7 @@ class Seen:
 
     ends: Ends | MinMaxRange | None = None
     counts: Counted | ExactHistograms | None = None
+    channels: torch.Tensor | None = None
     is_masked: bool = False
     is_integer: bool = False
     is_empty: bool = False
@@ -89,8 +93,10 @@ class TensorStatistics:
         kinds: The kinds wanted.
         shape: Shape of the range: () for one range per tensor.
         block_size: Block sizes by axis; None without blocks.
+        channel_axis: The axis whose ranges the kind CHANNELS holds, as for ``ChannelRanges``.
 
     Attributes:
+        channels: The ranges of its channels.
         is_masked: Whether masks hid values.
         is_integer: Whether it was no float tensor in some batch.
         is_empty: Whether it had no elements in some batch.
@@ -101,7 +107,9 @@ class TensorStatistics:
         kinds: Iterable[Kind] = (),
         shape: tuple[int, ...] = (),
         block_size: BlockSize = None,
+        channel_axis: int | None = None,
     ) -> None:
+        self.channels = ChannelRanges(channel_axis)
         self.kinds = frozenset({Kind.RANGE, *kinds})
         self.shape, self.block_size = shape, tuple(block_size) if block_size else None
         self.is_masked = self.is_integer = self.is_empty = False
@@ -125,12 +133,16 @@ class TensorStatistics:
         if self.is_masked:
             return self._look_shown(tensor)
         if self.shape or not may_wait(tensor):
-            return Seen(ends=self._range.collect_stats(tensor), counts=self._counted_rows(tensor))
+            return Seen(
+                ends=self._range.collect_stats(tensor),
+                counts=self._counted_rows(tensor),
+                channels=self._channel_ends(tensor),
+            )
         row = as_one_row(tensor)  # torch takes ten times as long for the ends of a slice
         ends = _ends(row)
-        return (
-            self._look_shown(row) if ends.low <= LOWEST else Seen(ends=ends, counts=self._counted(row, ends))
-        )
+        if ends.low <= LOWEST:
+            return self._look_shown(row)
+        return Seen(ends=ends, counts=self._counted(row, ends), channels=self._channel_ends(tensor))
 
     def add(self, seen: Seen) -> None:
         """Make what a batch showed part of the total."""
@@ -147,6 +159,8 @@ class TensorStatistics:
             self._running.add(seen.counts)
         elif seen.counts is not None:
             self._histogram.merge_stats(seen.counts)
+        if seen.channels is not None:
+            self.channels.add(seen.channels)
 
     def range(self) -> MinMaxRange:
         """Return the smallest and the largest value seen."""
@@ -194,6 +208,7 @@ class TensorStatistics:
             self._average.merge(other._average)
         if Kind.HISTOGRAM in self.kinds:
             self._merge_histogram(other.histogram())
+        self.channels.merge(other.channels)
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as plain tensors, numbers and lists."""
@@ -208,6 +223,7 @@ class TensorStatistics:
             "range": self._range.statistics_dict(),
             "average": self._average.statistics_dict(),
             "histogram": {} if histogram is None else histogram.to_dict(),
+            "channels": self.channels.to_dict(),
         }
 
     @classmethod
@@ -231,6 +247,8 @@ class TensorStatistics:
         rows.load_statistics(values["histogram"])
         histogram = rows.get_stats()
         found._merge_histogram(histogram if isinstance(histogram, ExactHistograms) else None)
+        if "channels" in values:  # files of before have none
+            found.channels = ChannelRanges.from_dict(values["channels"])
         return found
 
     def _look_shown(self, tensor: torch.Tensor) -> Seen:
@@ -248,6 +266,9 @@ class TensorStatistics:
         counted = row.float() if row.dtype is torch.float64 else row
         known = ends if counted is row else _ends(counted)  # rounded, as the values are
         return self._running.count(counted, known.low, known.high) if known.is_finite else None
+
+    def _channel_ends(self, tensor: torch.Tensor) -> torch.Tensor | None:
+        return self.channels.look(tensor) if Kind.CHANNELS in self.kinds else None
 
     def _counted_rows(self, tensor: torch.Tensor) -> ExactHistograms | None:
         if Kind.HISTOGRAM not in self.kinds:

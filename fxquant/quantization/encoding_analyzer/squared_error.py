@@ -38,20 +38,35 @@ def squared_error(
     Returns:
         Errors, float64 [n, K]; infinite where a grid has no width.
     """
-    change = torch.nn.functional.pad(density, (1, 0)) - torch.nn.functional.pad(density, (0, 1))
     scale = (maximum - minimum) / num_steps
     is_flat = scale <= 0
     scale = scale.masked_fill(is_flat, 1.0)
     lowest = (
         torch.full_like(scale, num_steps // 2 - num_steps) if is_symmetric else torch.round(minimum / scale)
     )
+    return error_of_grids(edges, density, scale, lowest, num_steps).masked_fill_(is_flat, torch.inf)
+
+
+def error_of_grids(
+    edges: torch.Tensor, density: torch.Tensor, scale: torch.Tensor, lowest: torch.Tensor, num_steps: int
+) -> torch.Tensor:
+    """Return the errors of ``squared_error`` for grids that are known: float64 [n, K].
+
+    Args:
+        edges: Ends of the bins, [n, bins + 1].
+        density: Count over width of each bin, float64 [n, bins].
+        scale: Steps, positive, float64 [n, K].
+        lowest: The lowest code counted from real zero, float64 [n, K].
+        num_steps: Number of steps of the grids.
+    """
+    change = torch.nn.functional.pad(density, (1, 0)) - torch.nn.functional.pad(density, (0, 1))
     points = edges.double()
     step = max(1, _CHUNK.get(edges.device.type, _CHUNK_ELSEWHERE) // points.shape[1] // len(points))
     errors = [
         (_integral(points[:, None], s[..., None], low[..., None], num_steps) * change[:, None]).sum(dim=-1)
         for s, low in zip(torch.split(scale, step, dim=1), torch.split(lowest, step, dim=1), strict=True)
     ]
-    return torch.cat(errors, dim=1).masked_fill_(is_flat, torch.inf)
+    return torch.cat(errors, dim=1)
 
 
 def _integral(x: torch.Tensor, scale: torch.Tensor, lowest: torch.Tensor, num_steps: int) -> torch.Tensor:
