@@ -1,7 +1,9 @@
 """fxquant: whole-model quantization on torch.fx, where what you simulate is what you ship."""
 
+from fxquant import algorithms
 from fxquant.api import (
     QuantizationResult,
+    analyze,
     apply_statistics,
     average_range_gradients,
     calibrate,
@@ -10,6 +12,8 @@ from fxquant.api import (
     export,
     lint,
     load_encodings,
+    measure_sensitivity,
+    optimize,
     prepare,
     quantize,
     range_parameters,
@@ -29,6 +33,8 @@ __all__ = [
     "QuantizationResult",
     "Statistics",
     "__version__",
+    "algorithms",
+    "analyze",
     "apply_statistics",
     "average_range_gradients",
     "calibrate",
@@ -39,6 +45,8 @@ __all__ = [
     "load_encodings",
     "load_shards",
     "load_statistics",
+    "measure_sensitivity",
+    "optimize",
     "parameters_on_meta",
     "prepare",
     "quantize",

@@ -7,7 +7,7 @@ from fxquant.ops.layer_form import LINEAR, LayerForm
 from fxquant.ops.macs import CallShapes
 from fxquant.ops.module_form import ModuleForm, module_form
 from fxquant.ops.normalization import GROUP_NORM
-from fxquant.ops.op import Op, Operand, OutputRange, Returns, Role
+from fxquant.ops.op import Op, Operand, OutputRange, Returns, Role, Scaling
 from fxquant.ops.table import TABLE, computes_like, op_named, op_of_function, op_of_method, op_of_module
 from fxquant.ops.weighted import ADDMM, BADDBMM, EINSUM
 
@@ -28,6 +28,7 @@ __all__ = [
     "OutputRange",
     "Returns",
     "Role",
+    "Scaling",
     "computes_like",
     "einsum_indices",
     "module_form",

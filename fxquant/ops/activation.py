@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from fxquant.ops.op import Op, Operand, OutputRange, Role
+from fxquant.ops.op import Op, Operand, OutputRange, Role, Scaling
 
 _PRELU = (
     Operand(name="input", index=0),
@@ -17,6 +17,8 @@ ACTIVATION = (
         modules=(nn.ReLU,),
         functions=(F.relu, torch.relu, torch.relu_),
         methods=("relu", "relu_"),
+        scaling=Scaling.EACH,
+        is_identity_above_zero=True,
         in_place=lambda module, x: torch.relu_(x),
         onnx="Relu",
     ),
@@ -24,6 +26,7 @@ ACTIVATION = (
         name="relu6",
         modules=(nn.ReLU6,),
         functions=(F.relu6,),
+        unclipped=F.relu,
         in_place=lambda module, x: F.relu6(x, inplace=True),
         onnx="Clip",
     ),
@@ -34,7 +37,14 @@ ACTIVATION = (
         methods=("clamp", "clamp_", "clip", "clamp_min", "clamp_max"),
         onnx="Clip",
     ),
-    Op(name="leaky_relu", modules=(nn.LeakyReLU,), functions=(F.leaky_relu,), onnx="LeakyRelu"),
+    Op(
+        name="leaky_relu",
+        modules=(nn.LeakyReLU,),
+        functions=(F.leaky_relu,),
+        scaling=Scaling.EACH,
+        is_identity_above_zero=True,
+        onnx="LeakyRelu",
+    ),
     Op(
         name="sigmoid",
         modules=(nn.Sigmoid,),
@@ -103,7 +113,15 @@ ACTIVATION = (
     Op(name="celu", modules=(nn.CELU,), functions=(F.celu,), onnx="Celu"),
     Op(name="selu", modules=(nn.SELU,), functions=(F.selu,), onnx="Selu"),
     Op(name="glu", modules=(nn.GLU,), functions=(F.glu,), onnx="Split, Sigmoid, Mul"),
-    Op(name="prelu", modules=(nn.PReLU,), functions=(F.prelu,), operands=_PRELU, onnx="PRelu"),
+    Op(
+        name="prelu",
+        modules=(nn.PReLU,),
+        functions=(F.prelu,),
+        operands=_PRELU,
+        scaling=Scaling.EACH,
+        is_identity_above_zero=True,
+        onnx="PRelu",
+    ),
     Op(name="rrelu", modules=(nn.RReLU,), functions=(F.rrelu,), onnx="LeakyRelu"),
     Op(name="log_sigmoid", modules=(nn.LogSigmoid,), functions=(F.logsigmoid,), onnx="Sigmoid, Log"),
     Op(

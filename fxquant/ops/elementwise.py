@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from fxquant.ops.module_form import module_form
-from fxquant.ops.op import Op, Operand, OutputRange, operands
+from fxquant.ops.op import Op, Operand, OutputRange, Scaling, operands
 
 _BINARY = operands("input", "other")
 _ADDED = (Operand(name="input", index=0, aliases=("x",)), Operand(name="other", index=1, aliases=("y",)))
@@ -32,6 +32,7 @@ ELEMENTWISE = (
         functions=(operator.add, operator.iadd, torch.add),
         methods=("add", "add_", "__add__", "__radd__", "__iadd__"),
         operands=_ADDED,
+        scaling=Scaling.SUM,
         onnx="Add",
     ),
     Op(
@@ -40,6 +41,7 @@ ELEMENTWISE = (
         functions=(operator.sub, operator.isub, torch.sub, torch.subtract, torch.rsub),
         methods=("sub", "sub_"),
         operands=_BINARY,
+        scaling=Scaling.SUM,
         onnx="Sub",
     ),
     Op(
@@ -48,6 +50,7 @@ ELEMENTWISE = (
         functions=(operator.mul, operator.imul, torch.mul, torch.multiply),
         methods=("mul", "mul_", "multiply", "multiply_", "__mul__", "__rmul__"),
         operands=_ADDED,
+        scaling=Scaling.PRODUCT,
         onnx="Mul",
     ),
     Op(
@@ -93,6 +96,7 @@ ELEMENTWISE = (
         functions=(torch.maximum,),
         methods=("maximum",),
         operands=_BINARY,
+        scaling=Scaling.SUM,
         onnx="Max",
     ),
     Op(
@@ -101,6 +105,7 @@ ELEMENTWISE = (
         functions=(torch.minimum,),
         methods=("minimum",),
         operands=_BINARY,
+        scaling=Scaling.SUM,
         onnx="Min",
     ),
     *(

@@ -17,6 +17,7 @@ GROUP_NORM = Op(
     name="group_norm",
     modules=(nn.GroupNorm, module_form("GroupNorm", F.group_norm)),
     functions=(F.group_norm,),
+    channel_axis=1,
     onnx="GroupNormalization",
 )
 
@@ -26,6 +27,7 @@ NORMALIZATION = (
         modules=(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm),
         functions=(F.batch_norm,),
         layer=BATCH_NORM,
+        channel_axis=1,
         onnx="BatchNormalization",
     ),
     Op(
@@ -34,6 +36,8 @@ NORMALIZATION = (
         functions=(F.layer_norm,),
         operands=_LAYER_NORM,
         layer=LAYER_NORM,
+        channel_axis=-1,
+        scaled_axis=-1,
         onnx="LayerNormalization",
     ),
     GROUP_NORM,
@@ -43,7 +47,13 @@ NORMALIZATION = (
         functions=(F.instance_norm,),
         onnx="InstanceNormalization",
     ),
-    Op(name="rms_norm", modules=(nn.RMSNorm,), functions=(F.rms_norm,), onnx="RMSNormalization"),
+    Op(
+        name="rms_norm",
+        modules=(nn.RMSNorm,),
+        functions=(F.rms_norm,),
+        scaled_axis=-1,
+        onnx="RMSNormalization",
+    ),
     Op(
         name="local_response_norm",
         modules=(nn.LocalResponseNorm,),

@@ -11,6 +11,7 @@ from torch import nn
 from fxquant.errors import OptionError
 from fxquant.ops.layer_form import LayerForm
 from fxquant.ops.macs import Macs
+from fxquant.ops.product_form import ProductForm
 
 
 class Role(Enum):
@@ -30,6 +31,16 @@ class OutputRange(Enum):
     SHARED = "shared"  # the op joins tensors: inputs and output can lie on one grid
     FIXED = "fixed"  # known from the formula, such as [0, 1]
     FLOAT = "float"  # not a quantity to quantize: a shape, an index
+
+
+class Scaling(Enum):
+    """What becomes of an op's output when elements of its inputs are scaled by positive factors."""
+
+    UNKNOWN = "unknown"  # but for an op that moves or picks values, whose output tells
+    EACH = "each"  # each element of the output is scaled as that of the first input
+    SUM = "sum"  # as those of the inputs, if they are scaled alike
+    PRODUCT = "product"  # as those of one input, if the other stays
+    AVERAGE = "average"  # a fixed weighted sum of elements, if they are scaled alike
 
 
 class Returns(Enum):
@@ -79,15 +90,22 @@ class Op:
         moves_dims: Whether the op gives its input with the dimensions in another order.
         sorts: Names of the arguments of an op that sorts, in order; empty for any other op.
         is_flatten: Whether a call with start dimension 1 gives a matrix, whatever its input.
+        scaling: What becomes of the output when inputs are scaled.
+        is_identity_above_zero: Whether it returns what is positive unchanged, element by element.
+        unclipped: What the op is without its upper end; None for an op that has none.
         is_cast: Whether a call gives its input in another type.
         is_random: Whether a call draws random numbers.
         is_noop_in_eval: Whether the op returns its input unchanged outside training.
         has_quantized_modules: Whether its modules have a quantized class.
         has_written_modules: Whether those classes are written by hand, rather than made from the row.
         layer: How a call of a function on constant parameters is written as a layer; None for never.
+        product: How a layer of the row is written as products of matrices; None for one that is none.
+        scaled_axis: Axis, from the end, along which a layer of the row multiplies what it gives by its
+            ``weight`` and then adds its ``bias``, one number each; None for an op that does neither.
         macs: Counts the multiply-accumulates of a call; None for an op that takes next to none.
         gate: Functions that, one after the other, give what the op multiplies its input with; empty for an
             op that is no such product.
+        channel_axis: Axis of its input and output that holds channels; None where that depends on the call.
         in_place: Writes what one of its modules computes into the module's input, given both; None where
             torch has no such function.
         onnx: Name of the ONNX op it becomes, as documentation; several where it depends on the arguments.
@@ -107,14 +125,20 @@ class Op:
     moves_dims: bool = False
     sorts: tuple[str, ...] = ()
     is_flatten: bool = False
+    scaling: Scaling = Scaling.UNKNOWN
+    is_identity_above_zero: bool = False
+    unclipped: Callable[[torch.Tensor], torch.Tensor] | None = None
     is_cast: bool = False
     is_random: bool = False
     is_noop_in_eval: bool = False
     has_quantized_modules: bool = True
     has_written_modules: bool = False
     layer: LayerForm | None = None
+    product: ProductForm | None = None
+    scaled_axis: int | None = None
     macs: Macs | None = None
     gate: tuple[Callable[..., Any], ...] = ()
+    channel_axis: int | None = None
     in_place: Callable[[Any, torch.Tensor], torch.Tensor] | None = None
     onnx: str = ""
 

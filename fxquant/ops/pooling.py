@@ -5,7 +5,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from fxquant.ops.module_form import module_form
-from fxquant.ops.op import Op, Operand, OutputRange, Role
+from fxquant.ops.op import Op, Operand, OutputRange, Role, Scaling
 
 _UNPOOL = (Operand(name="input", index=0), Operand(name="indices", index=1, role=Role.INDEX))
 
@@ -35,6 +35,7 @@ POOLING = (
         name="avg_pool",
         modules=(nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d, module_form("AvgPool2d", F.avg_pool2d)),
         functions=(F.avg_pool1d, F.avg_pool2d, F.avg_pool3d),
+        scaling=Scaling.AVERAGE,
         onnx="AveragePool",
     ),
     Op(
@@ -46,6 +47,7 @@ POOLING = (
             module_form("AdaptiveAvgPool2d", F.adaptive_avg_pool2d),
         ),
         functions=(F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_avg_pool3d),
+        scaling=Scaling.AVERAGE,
         onnx="ReduceMean, AveragePool",
     ),
     Op(

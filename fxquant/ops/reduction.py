@@ -3,7 +3,7 @@
 import torch
 
 from fxquant.ops.module_form import module_form
-from fxquant.ops.op import Op, OutputRange
+from fxquant.ops.op import Op, OutputRange, Scaling
 
 REDUCTION = (
     Op(
@@ -11,6 +11,7 @@ REDUCTION = (
         modules=(module_form("Mean", torch.mean),),
         functions=(torch.mean,),
         methods=("mean",),
+        scaling=Scaling.AVERAGE,
         onnx="ReduceMean",
     ),
     Op(
@@ -18,6 +19,7 @@ REDUCTION = (
         modules=(module_form("Sum", torch.sum),),
         functions=(torch.sum,),
         methods=("sum",),
+        scaling=Scaling.AVERAGE,
         onnx="ReduceSum",
     ),
     Op(

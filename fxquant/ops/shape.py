@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from fxquant.ops.concat import Concat
 from fxquant.ops.module_form import module_form
-from fxquant.ops.op import Op, OutputRange, Returns
+from fxquant.ops.op import Op, OutputRange, Returns, Scaling
 
 _LIKE = OutputRange.LIKE_INPUT
 
@@ -114,6 +114,7 @@ SHAPE = (
             module_form("Interpolate", F.interpolate),
         ),
         functions=(F.interpolate,),
+        scaling=Scaling.AVERAGE,
         onnx="Resize",
     ),  # OWN: cubic interpolation overshoots
     Op(

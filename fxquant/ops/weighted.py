@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 
-from fxquant.ops import layer_form, macs
+from fxquant.ops import layer_form, macs, product_form
 from fxquant.ops.module_form import module_form
 from fxquant.ops.op import Op, Operand, Returns, Role, operands, weighted
 
@@ -74,7 +74,9 @@ WEIGHTED = (
             functions=(function,),
             operands=weighted(axis),
             layer=layer_form.convolution(module, is_transposed=axis == 1),
+            product=product_form.TRANSPOSED if axis else product_form.CONVOLUTION,
             macs=macs.transposed_convolution if axis else macs.convolution,
+            channel_axis=1,  # [n, channels, ...]
             onnx=onnx,
         )
         for name, module, function, axis, onnx in _LAYERS
@@ -85,7 +87,9 @@ WEIGHTED = (
         functions=(F.linear,),
         operands=weighted(0),  # weight: [out, in]
         layer=layer_form.LINEAR,
+        product=product_form.LINEAR,
         macs=macs.linear,
+        channel_axis=-1,
         onnx="Gemm, MatMul",
     ),
     Op(

@@ -4,6 +4,9 @@ With g, b the affine parameters, m, v the running statistics and e the epsilon o
 
     weight' = weight * g / sqrt(v + e)          bias' = (bias - m) * g / sqrt(v + e) + b
 
+The layer's output then has mean b and standard deviation |g| on the data that the norm saw, which is noted
+on the layer (``graph.norm_note``) for the algorithms that ask for it.
+
 Before::
 
     conv = Conv2d[conv](x)
@@ -21,6 +24,7 @@ from torch import fx, nn
 
 from fxquant.graph import Report
 from fxquant.graph.edit import bypass, callers
+from fxquant.graph.norm_note import note_norm
 from fxquant.graph.values import op_of
 from fxquant.ops import OutputRange, Role
 from fxquant.passes.base import Changes, Pass
@@ -118,6 +122,8 @@ def _fold(layer: nn.Module, norm: _BatchNorm, axis: int) -> None:
     if given is not None:
         keep_for(layer.weight, given.times(factors))
     layer.bias = nn.Parameter(bias.to(weight.dtype), requires_grad=weight.requires_grad)
+    shift = norm.bias if norm.affine else torch.zeros_like(mean)
+    note_norm(layer, shift, norm.weight.abs() if norm.affine else torch.ones_like(mean))
 
 
 def _along(factor: torch.Tensor, weight: torch.Tensor, axis: int, groups: int) -> torch.Tensor:

@@ -2,20 +2,17 @@
 
 import dataclasses
 import logging
-import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
 
 from torch import fx
 
-from fxquant.errors import OptionError, unknown_option
+from fxquant.errors import OptionError
 from fxquant.graph import Report, graphs_of
 from fxquant.passes.base import Pass
+from fxquant.passes.step_text import parse_steps, step_text
 
 log = logging.getLogger(__name__)
-
-_STEP = re.compile(r"([a-z0-9-]+)(?:\{([^{}]*)\})?")
 
 
 @dataclass(frozen=True)
@@ -73,7 +70,7 @@ class Pipeline:
                 after_pass(step, gm)
 
     def __str__(self) -> str:
-        return ",".join(_step_text(step) for step in self.passes)
+        return ",".join(step_text(step) for step in self.passes)
 
 
 def parse_pipeline(text: str, catalogue: Iterable[type[Pass]]) -> Pipeline:
@@ -82,48 +79,4 @@ def parse_pipeline(text: str, catalogue: Iterable[type[Pass]]) -> Pipeline:
     Raises:
         OptionError: If the text is not of that form, or names a pass or option that does not exist.
     """
-    known = {step.name: step for step in catalogue}
-    steps: list[Pass] = []
-    for part in text.split(","):
-        match = _STEP.fullmatch(part.strip())
-        if match is None:
-            raise OptionError(
-                f"'{part}' is not a pass.", remedy="Write pass-name or pass-name{option=value}."
-            )
-        name, options = match.groups()
-        if name not in known:
-            raise unknown_option("pass", name, known)
-        steps.append(_make_step(known[name], options or ""))
-    return Pipeline(tuple(steps))
-
-
-def _make_step(step: type[Pass], text: str) -> Pass:
-    fields = {field.name: field for field in dataclasses.fields(step)}
-    options: dict[str, Any] = {}
-    for pair in text.split():
-        key, _, value = pair.partition("=")
-        if key not in fields:
-            raise unknown_option(f"option of pass '{step.name}'", key, fields)
-        options[key] = _cast(value, fields[key].default, f"option '{key}' of pass '{step.name}'")
-    return step(**options)
-
-
-def _cast(value: str, default: object, what: str) -> object:
-    """Read an option's value as the type of its default."""
-    known = {"true": True, "false": False}
-    try:
-        return known[value] if isinstance(default, bool) else type(default)(value)  # type: ignore[call-arg]  # a scalar
-    except (KeyError, ValueError) as error:
-        kind = type(default).__name__
-        raise OptionError(
-            f"'{value}' is no {kind}, which {what} takes.", remedy=f"For example: {default}."
-        ) from error
-
-
-def _step_text(step: Pass) -> str:
-    changed = [
-        f"{field.name}={str(value).lower() if isinstance(value, bool) else value}"
-        for field in dataclasses.fields(step)
-        if (value := getattr(step, field.name)) != field.default
-    ]
-    return step.name + (f"{{{' '.join(changed)}}}" if changed else "")
+    return Pipeline(parse_steps(text, catalogue, "pass"))

@@ -22,6 +22,16 @@ ONNXRUNTIME = Target(
         "w8a16": Scheme(
             activation=replace(_UINT8, bitwidth=16), weight=_INT8, why="for accuracy: float kernels"
         ),
+        "w4a8": Scheme(
+            activation=_UINT8,
+            weight=replace(_INT4, block_size=None),
+            why="for size: int4 per channel, float kernels for what has weights",
+        ),
+        "w4a16": Scheme(
+            activation=replace(_UINT8, bitwidth=16),
+            weight=_INT4,
+            why="for size and accuracy: int4 in blocks of 32, float kernels",
+        ),
         "w4": Scheme(activation=None, weight=_INT4, why="weights alone, in blocks of 32: MatMulNBits"),
     },
     rules=(

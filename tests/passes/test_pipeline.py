@@ -136,6 +136,7 @@ def test_biases_are_derived_only_for_targets_that_store_them(target: str, text: 
         pytest.param("nonsense", "no pass 'nonsense'.*Known: assign-given-ranges", id="unknown pass"),
         pytest.param("assign-specs{targt=qnn}", "option of pass 'assign-specs' 'targt'", id="unknown option"),
         pytest.param("canonicalize{x=1}", "option of pass 'canonicalize' 'x'", id="option of none"),
+        pytest.param("swap-modules{everything=1}", r"is no bool.*For example: false\.", id="no truth value"),
     ],
 )
 def test_text_that_is_no_pipeline_is_refused(text: str, message: str) -> None:

@@ -1,0 +1,123 @@
+"""SmoothQuant: move large channels of what a layer reads into its weight, where they cost less.
+
+Xiao et al. 2023, "SmoothQuant: Accurate and Efficient Post-Training Quantization for Large Language Models",
+section 4. With a_c the largest magnitude of input channel c and w_c that of the weights it meets::
+
+    s_c = a_c ** alpha / w_c ** (1 - alpha)        x W^T = (x / s) (W s)^T
+
+Layers that read one tensor share s. alpha is the one, of some, that leaves their outputs the least error.
+"""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import fx
+
+from fxquant.algorithms.base import Algorithm
+from fxquant.algorithms.context import Context
+from fxquant.algorithms.input_groups import input_groups
+from fxquant.algorithms.input_samples import Channels, channels_of
+from fxquant.algorithms.layers import Layer
+from fxquant.algorithms.moments import importance
+from fxquant.algorithms.smoothing import Division, divide_input, set_ends
+from fxquant.algorithms.structure import keep_structure, restructured
+from fxquant.calibration import Signature, calls_of
+from fxquant.calibration.methods import set_range
+from fxquant.quantization.affine import QuantizeDequantize
+from fxquant.quantization.encoding_analyzer import MinMaxEncodingAnalyzer
+
+_SMALLEST = 1e-5  # a factor below would make a channel's weights vanish
+
+
+@dataclass(frozen=True, kw_only=True)
+class SmoothQuant(Algorithm):
+    """Divide channels of what layers read, and multiply the weights that they meet.
+
+    A normalization before the layers takes the division into its own parameters where nothing else reads it;
+    elsewhere a product is inserted. Layers whose error it does not lower stay.
+
+    Attributes:
+        fewest: Lowest alpha tried.
+        most: Highest alpha tried.
+        steps: How many are tried, evenly spaced.
+        gain: How much smaller the error has to be, as a share, for a product to be inserted.
+    """
+
+    fewest: float = 0.2
+    most: float = 0.7
+    steps: int = 8
+    gain: float = 0.1
+
+    name = "smooth-quant"
+    needs_batches: ClassVar[bool] = True
+    needs_ranges: ClassVar[bool] = True
+
+    def run(self, gm: fx.GraphModule, context: Context) -> None:
+        calls = list(calls_of(context.batches, Signature(gm)))
+        groups = input_groups(gm, context, _why_not)
+        channels = channels_of(gm, [layer for group in groups for layer in group], calls)
+        keep_structure(gm, context)
+        for group in groups:
+            self._smooth(gm, group, channels[group[0].input], context)
+        restructured(gm)
+
+    def _smooth(self, gm: fx.GraphModule, group: Sequence[Layer], seen: Channels, context: Context) -> None:
+        """Divide what a group reads by the best factors, if any help."""
+        names = ", ".join(layer.path for layer in group)
+        weights = [_by_input(layer, layer.weight.detach()) for layer in group]
+        largest = torch.stack([weight.abs().amax(dim=(0, 2)) for weight in weights]).amax(dim=0)
+        before = _error(group, seen, torch.ones_like(largest))
+        best, error, alpha = None, before, 0.0
+        for step in range(self.steps):
+            power = self.fewest + (self.most - self.fewest) * step / max(self.steps - 1, 1)
+            factors = seen.amax.clamp_min(_SMALLEST) ** power / largest.clamp_min(_SMALLEST) ** (1 - power)
+            factors = (factors / factors.log().mean().exp()).clamp_min(_SMALLEST)
+            found = _error(group, seen, factors)
+            if found < error:
+                best, error, alpha = factors, found, power
+        if best is None or error > (1 - self.gain) * before:
+            context.declined(names, "no factors lower its error enough", before, error)
+            return
+        ends = float((seen.low / best).min()), float((seen.high / best).max())
+        where = divide_input(gm, Division(layers=group, factors=best, ends=ends), context)
+        context.applied(names, f"alpha {alpha:.2f}, {where}", before, error)
+
+
+def _why_not(layer: Layer) -> str | None:
+    is_quantized = isinstance(layer.input_quantizer, QuantizeDequantize)
+    return None if is_quantized else "what it reads is not quantized"
+
+
+def _by_input(layer: Layer, weight: torch.Tensor) -> torch.Tensor:
+    """Return a tensor of a layer's weight as [outputs, input channels, rest]."""
+    weight = weight.float()
+    return weight.movedim(layer.channel_axis, 0).flatten(2) if weight.dim() > 2 else weight[..., None]
+
+
+def _error(group: Sequence[Layer], seen: Channels, factors: torch.Tensor) -> float:
+    """Return the share of the outputs' power that quantizing input and weights with factors costs."""
+    rows = seen.rows
+    scaled = rows / factors
+    reader = group[0]
+    quantizer = copy.deepcopy(reader.reads)
+    set_ends(quantizer, (float((seen.low / factors).min()), float((seen.high / factors).max())))
+    inputs = quantizer(scaled).detach()
+    noise = power = 0.0
+    for layer in group:
+        weight = _by_input(layer, layer.weight.detach())
+        shaped = layer.weight.detach() * layer.along_input(factors)
+        own = copy.deepcopy(layer.quantizer)
+        found = MinMaxEncodingAnalyzer(own.shape, own.block_size)
+        found.update_stats(shaped)
+        set_range(own, found)
+        snapped = _by_input(layer, own(shaped).detach())
+        for tap in range(weight.shape[2]):  # of a kernel, each as a matrix of its own
+            exact = rows @ weight[..., tap].T
+            squares = exact.square()
+            share = importance(squares.mean(dim=1, keepdim=True)[None])[0]
+            power += float((squares * share).mean())
+            noise += float(((inputs @ snapped[..., tap].T - exact).square_() * share).mean())
+    return noise / power if power else 0.0
