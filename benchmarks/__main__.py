@@ -1,10 +1,13 @@
 """python -m benchmarks [part ...]: measure the parts (all of them by default), and write docs/benchmarks.md.
 
 Without measuring anything, `--write` writes the document anew from the results that are kept.
+`python -m benchmarks accuracy --help`: what is measured for docs/accuracy.md.
 """
 
 import argparse
+import sys
 
+from benchmarks.accuracy import command
 from benchmarks.document import DOCUMENT, PLOT, document_text
 from benchmarks.parts import PARTS
 from benchmarks.plots import draw_growth
@@ -32,4 +35,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    if sys.argv[1:2] == ["accuracy"]:
+        command.main(sys.argv[2:])
+    else:
+        main()

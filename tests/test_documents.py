@@ -61,7 +61,10 @@ def test_examples_in_docstrings_run(name):
 
 DOCUMENTS = (
     "README.md",
-    *(f"docs/{name}.md" for name in ("aimet", "arithmetic", "capture", "data", "encodings", "large")),
+    *(
+        f"docs/{name}.md"
+        for name in ("aimet", "algorithms", "analysis", "arithmetic", "capture", "data", "encodings", "large")
+    ),
     "docs/pytorch_quantization.md",
 )
 
