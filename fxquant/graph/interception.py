@@ -77,6 +77,8 @@ class Interception(TorchFunctionMode):
     def active(self) -> Iterator[None]:
         """Intercept inside the context."""
         with contextlib.ExitStack() as stack:
+            # first: it imports the compiler, which looks at the builtins once and for all
+            stack.enter_context(torch.compiler.set_stance("force_eager"))
             stack.enter_context(patched(nn.Module, "__call__", self._module_call(type(self).call)))
             stack.enter_context(patched(builtins, "range", range_class()))
             for name in ("sqrt", "log", "log2", "log10", "exp", "pow", "ceil", "floor", "trunc"):
@@ -85,7 +87,6 @@ class Interception(TorchFunctionMode):
             stack.enter_context(patched(torch.autocast, "__enter__", self._enter_autocast()))
             stack.enter_context(patched(torch.autocast, "__exit__", lambda autocast, *raised: False))
             stack.enter_context(compiling(self._recording.is_compiled))
-            stack.enter_context(torch.compiler.set_stance("force_eager"))
             stack.enter_context(patched(Distribution, "_validate_args", False))  # a check, not a branch
             stack.enter_context(attention_fast_path_disabled())
             if self._recording.opaque:
