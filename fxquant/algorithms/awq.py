@@ -25,9 +25,8 @@ from fxquant.algorithms.layers import Layer
 from fxquant.algorithms.layerwise import grid_of
 from fxquant.algorithms.moments import Moments, moments_of
 from fxquant.algorithms.smoothing import Division, divide_input
-from fxquant.algorithms.streams import Stage, Streams
+from fxquant.algorithms.streams import Stage, in_turn
 from fxquant.algorithms.structure import keep_structure, restructured
-from fxquant.calibration import Signature, calls_of
 from fxquant.calibration.methods import METHODS, set_range
 from fxquant.quantization.affine import QuantizeDequantize
 
@@ -62,13 +61,9 @@ class Awq(Algorithm):
             for group in input_groups(gm, context, _why_not)
         ]
         by_node = {layer.node: (search, layer) for search in searches for layer in search.group}
-        calls = list(calls_of(context.batches, Signature(gm)))
-        with closing(Streams(gm, calls, with_float=False).stages()) as stages:
-            for stage in stages:
-                for node in stage.block.nodes:
-                    if node in by_node:
-                        search, layer = by_node[node]
-                        search.try_layer(stage, layer)
+        with closing(in_turn(gm, context.batches, by_node, with_float=False)) as found:
+            for stage, (search, layer) in found:
+                search.try_layer(stage, layer)
         keep_structure(gm, context)
         for search in searches:
             self._apply(gm, search, context)

@@ -17,8 +17,7 @@ from fxquant.algorithms.base import Algorithm
 from fxquant.algorithms.channel_layers import ChannelLayer, channel_layers_of, has_blocks
 from fxquant.algorithms.context import Context
 from fxquant.algorithms.output_moments import OutputMoments, output_moments
-from fxquant.algorithms.streams import Streams
-from fxquant.calibration import Signature, calls_of
+from fxquant.algorithms.streams import in_turn
 
 _NOTHING = 1e-6  # share of the error that is not worth a change
 
@@ -41,15 +40,13 @@ class CorrectBias(Algorithm):
         for module, reason in declined.items():
             context.declined(next(name for name, held in gm.named_modules() if held is module), reason)
         wanted = {layer.calls[0]: layer for layer in layers if not layer.is_gain}
-        streams = Streams(gm, calls_of(context.batches, Signature(gm)))
-        with closing(streams.stages()) as stages:
-            for stage in stages:
-                for layer in [wanted[node] for node in stage.block.nodes if node in wanted]:
-                    reason = _reason(layer)
-                    if reason:
-                        context.declined(layer.name, reason)
-                    else:
-                        _correct(layer, output_moments(stage, layer), context)
+        with closing(in_turn(gm, context.batches, wanted)) as found:
+            for stage, layer in found:
+                reason = _reason(layer)
+                if reason:
+                    context.declined(layer.name, reason)
+                else:
+                    _correct(layer, output_moments(stage, layer), context)
 
 
 def _reason(layer: ChannelLayer) -> str:

@@ -15,8 +15,7 @@ from fxquant.algorithms.gptq_rows import Grid
 from fxquant.algorithms.layers import Layer, layers_of
 from fxquant.algorithms.moments import Moments, moments_of
 from fxquant.algorithms.reference import original_of
-from fxquant.algorithms.streams import Streams
-from fxquant.calibration import Signature, calls_of
+from fxquant.algorithms.streams import in_turn
 from fxquant.graph.annotations import layer_of
 from fxquant.quantization.affine import QuantizeDequantize
 from fxquant.quantization.blocks import BlockSize, blockwise
@@ -43,16 +42,15 @@ class Layerwise(Algorithm):
     needs_ranges: ClassVar[bool] = True
 
     def run(self, gm: fx.GraphModule, context: Context) -> None:
-        calls = list(calls_of(context.batches, Signature(gm)))
-        streams = Streams(gm, calls, with_float=self.corrects_input)
-        for node, reason in layers_of(gm, gm.graph.nodes)[1].items():
+        layers, declined = layers_of(gm, gm.graph.nodes)
+        for node, reason in declined.items():
             context.declined(layer_of(node), reason)
-        with closing(streams.stages()) as stages:
-            for stage in stages:
-                for layer in layers_of(gm, stage.block.nodes)[0]:
-                    rows = layer.rows(original_of(layer.weight))
-                    moments = moments_of(stage, layer, rows, with_cross=self.corrects_input)
-                    self.mend(layer, rows, moments.shrunk(self.shrinkage), context)
+        wanted = {layer.node: layer for layer in layers}
+        with closing(in_turn(gm, context.batches, wanted, with_float=self.corrects_input)) as found:
+            for stage, layer in found:
+                rows = layer.rows(original_of(layer.weight))
+                moments = moments_of(stage, layer, rows, with_cross=self.corrects_input)
+                self.mend(layer, rows, moments.shrunk(self.shrinkage), context)
 
     @abstractmethod
     def mend(self, layer: Layer, rows: torch.Tensor, moments: Moments, context: Context) -> None:

@@ -21,8 +21,7 @@ from fxquant.algorithms.base import Algorithm
 from fxquant.algorithms.channel_layers import ChannelLayer, channel_layers_of
 from fxquant.algorithms.context import Context
 from fxquant.algorithms.output_moments import OutputMoments, output_moments
-from fxquant.algorithms.streams import Streams
-from fxquant.calibration import Signature, calls_of
+from fxquant.algorithms.streams import in_turn
 from fxquant.graph.norm_note import norm_note
 from fxquant.quantization.affine import QuantizeDequantize
 
@@ -45,15 +44,13 @@ class ReestimateBatchNorm(Algorithm):
     def run(self, gm: fx.GraphModule, context: Context) -> None:
         layers = [layer for layer in channel_layers_of(gm)[0] if not layer.is_gain]
         wanted = {layer.calls[0]: layer for layer in layers}
-        streams = Streams(gm, calls_of(context.batches, Signature(gm)))
-        with closing(streams.stages()) as stages:
-            for stage in stages:
-                for layer in [wanted[node] for node in stage.block.nodes if node in wanted]:
-                    reason = _reason(layer)
-                    if reason:
-                        context.declined(layer.name, reason)
-                    else:
-                        _reestimate(layer, output_moments(stage, layer), context)
+        with closing(in_turn(gm, context.batches, wanted)) as found:
+            for stage, layer in found:
+                reason = _reason(layer)
+                if reason:
+                    context.declined(layer.name, reason)
+                else:
+                    _reestimate(layer, output_moments(stage, layer), context)
 
 
 def _reason(layer: ChannelLayer) -> str:

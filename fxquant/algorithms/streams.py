@@ -6,9 +6,10 @@ that memory holds one block's values, and between blocks only what later ones re
 """
 
 import copy
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import fx
@@ -20,6 +21,7 @@ from fxquant.calibration import (
     NodeRunner,
     Offload,
     Signature,
+    calls_of,
     loaded,
     rejected,
     run_block,
@@ -30,8 +32,32 @@ from fxquant.graph import Example
 from fxquant.graph.annotations import layer_of
 from fxquant.graph.blocks import Block, blocks_of
 
+_Wanted = TypeVar("_Wanted")
+
 SINGLE = Offload(block_bytes=1)
 """Every layer a block of its own."""
+
+
+def in_turn(
+    gm: fx.GraphModule, batches: object, wanted: Mapping[fx.Node, _Wanted], *, with_float: bool = True
+) -> Generator[tuple["Stage", _Wanted], None, None]:
+    """Yield what stands for each wanted call, with its block, in graph order; every layer is its own block.
+
+    Close the iterator (``contextlib.closing``), so that nothing waits on disk where a loop ends early.
+
+    Args:
+        gm: The prepared model, calibrated.
+        batches: The data, as ``calibrate`` takes it.
+        wanted: By call.
+        with_float: Whether the float stream is wanted.
+
+    Raises:
+        BatchError: If there is no batch, or the model rejects one.
+    """
+    streams = Streams(gm, calls_of(batches, Signature(gm)), with_float=with_float)
+    with closing(streams.stages()) as stages:
+        for stage in stages:
+            yield from ((stage, wanted[node]) for node in stage.block.nodes if node in wanted)
 
 
 class Streams:
@@ -86,9 +112,9 @@ class Streams:
         """Number of batches."""
         return len(self._calls)
 
-    def values(self, block: Block, wanted: fx.Node, index: int, *, is_quantized: bool) -> Any:
-        """Return what a node of a block, or one that it reads, gives for a batch."""
-        return self._streams[is_quantized].value(block, wanted, index)
+    def values(self, block: Block, wanted: fx.Node, *, is_quantized: bool) -> Iterator[Any]:
+        """Yield what a node of a block, or one that it reads, gives, batch by batch."""
+        return self._streams[is_quantized].values(block, wanted, self.num_calls)
 
 
 @dataclass(frozen=True)
@@ -114,8 +140,7 @@ class Stage:
             node: A node of the block, or one that it reads.
             is_quantized: Which stream; in float, a layer has the weight that it has in the user's model.
         """
-        for index in range(self.streams.num_calls):
-            yield self.streams.values(self.block, node, index, is_quantized=is_quantized)
+        return self.streams.values(self.block, node, is_quantized=is_quantized)
 
 
 class _Stream:
@@ -148,10 +173,8 @@ class _Stream:
         """Run all batches through a block, and keep what it gives."""
         steps = list(steps_of(block))
         for index in range(count):
-            inputs = [node for node in block.nodes if node.op == "placeholder"]
-            kept = self._run(block, steps, index)
-            for node, value in kept.items():
-                if node not in inputs:
+            for node, value in self._run(block, steps, index).items():
+                if node.op != "placeholder":
                     self._boundary.put(index, node, value)
 
     def forget(self, block: Block, count: int) -> None:
@@ -161,10 +184,11 @@ class _Stream:
             for node in (*block.ends, *unread):
                 self._boundary.drop(index, node)
 
-    def value(self, block: Block, wanted: fx.Node, index: int) -> Any:
-        """Return what one node gives for a batch, running no more than it needs."""
+    def values(self, block: Block, wanted: fx.Node, count: int) -> Iterator[Any]:
+        """Yield what one node gives, batch by batch, running no more than it needs."""
         if wanted not in block.nodes or wanted.op == "placeholder":
-            return self._boundary.get(index, wanted)
+            yield from (self._boundary.get(index, wanted) for index in range(count))
+            return
         nodes = _needed(block, wanted)
         part = Block(
             nodes=nodes,
@@ -174,14 +198,14 @@ class _Stream:
             gives=(wanted,),
             ends=(),
         )
-        return self._run(part, list(steps_of(part)), index)[wanted]
+        steps = list(steps_of(part))
+        yield from (self._run(part, steps, index)[wanted] for index in range(count))
 
     def _run(self, block: Block, steps: Any, index: int) -> dict[fx.Node, Any]:
-        inputs = [node for node in block.nodes if node.op == "placeholder"]
         given = {node: self._boundary.get(index, node) for node in block.reads}
-        given |= {
-            node: copy.deepcopy(self._boundary.get(index, node)) for node in inputs
-        }  # may be written into
+        for node in block.nodes:
+            if node.op == "placeholder":  # a model may write into what it is given
+                given[node] = copy.deepcopy(self._boundary.get(index, node))
         try:
             if self._is_quantized:
                 return run_block(self._runner, block, steps, given)
