@@ -1,5 +1,6 @@
 """Channels: what the layers of a model read, in float: ranges of channels, and some rows as they are."""
 
+import functools
 from collections.abc import Iterable
 from typing import Any
 
@@ -39,9 +40,9 @@ class Channels:
         stride = max(1, -(-len(rows) // self._most))
         self._rows.append(rows[::stride].clone())
 
-    @property
+    @functools.cached_property
     def rows(self) -> torch.Tensor:
-        """Rows of all batches."""
+        """Rows of all batches; to be asked for when all are in."""
         return torch.cat(self._rows)
 
     @property

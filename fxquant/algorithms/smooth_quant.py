@@ -69,13 +69,14 @@ class SmoothQuant(Algorithm):
         names = ", ".join(layer.path for layer in group)
         weights = [_by_input(layer, layer.weight.detach()) for layer in group]
         largest = torch.stack([weight.abs().amax(dim=(0, 2)) for weight in weights]).amax(dim=0)
-        before = _error(group, seen, torch.ones_like(largest))
+        wanted = [_Wanted.of(layer, seen.rows) for layer in group]
+        before = _error(wanted, seen, torch.ones_like(largest))
         best, error, alpha = None, before, 0.0
         for step in range(self.steps):
             power = self.fewest + (self.most - self.fewest) * step / max(self.steps - 1, 1)
             factors = seen.amax.clamp_min(_SMALLEST) ** power / largest.clamp_min(_SMALLEST) ** (1 - power)
             factors = (factors / factors.log().mean().exp()).clamp_min(_SMALLEST)
-            found = _error(group, seen, factors)
+            found = _error(wanted, seen, factors)
             if found < error:
                 best, error, alpha = factors, found, power
         if best is None or error > (1 - self.gain) * before:
@@ -97,27 +98,47 @@ def _by_input(layer: Layer, weight: torch.Tensor) -> torch.Tensor:
     return weight.movedim(layer.channel_axis, 0).flatten(2) if weight.dim() > 2 else weight[..., None]
 
 
-def _error(group: Sequence[Layer], seen: Channels, factors: torch.Tensor) -> float:
-    """Return the share of the outputs' power that quantizing input and weights with factors costs."""
-    rows = seen.rows
-    scaled = rows / factors
-    reader = group[0]
-    quantizer = copy.deepcopy(reader.reads)
-    set_ends(quantizer, (float((seen.low / factors).min()), float((seen.high / factors).max())))
-    inputs = quantizer(scaled).detach()
-    noise = power = 0.0
-    for layer in group:
+@dataclass(frozen=True, kw_only=True)
+class _Wanted:
+    """What a layer gives in float for the rows that were kept, each tap of a kernel as a matrix of its own.
+
+    Attributes:
+        layer: The layer.
+        outputs: For each tap, [rows, outputs].
+        shares: How much each row counts for each tap, [rows, 1].
+        power: The power of the outputs.
+    """
+
+    layer: Layer
+    outputs: list[torch.Tensor]
+    shares: list[torch.Tensor]
+    power: float
+
+    @classmethod
+    def of(cls, layer: Layer, rows: torch.Tensor) -> "_Wanted":
         weight = _by_input(layer, layer.weight.detach())
+        outputs = [rows @ tap.T for tap in weight.unbind(dim=2)]
+        squares = [output.square() for output in outputs]
+        shares = [importance(square.mean(dim=1, keepdim=True)[None])[0] for square in squares]
+        power = sum(float((a * b).mean()) for a, b in zip(squares, shares, strict=True))
+        return cls(layer=layer, outputs=outputs, shares=shares, power=power)
+
+
+def _error(group: Sequence[_Wanted], seen: Channels, factors: torch.Tensor) -> float:
+    """Return the share of the outputs' power that quantizing input and weights with factors costs."""
+    quantizer = copy.deepcopy(group[0].layer.reads)
+    set_ends(quantizer, (float((seen.low / factors).min()), float((seen.high / factors).max())))
+    inputs = quantizer(seen.rows / factors).detach()
+    noise = 0.0
+    for wanted in group:
+        layer = wanted.layer
         shaped = layer.weight.detach() * layer.along_input(factors)
         own = copy.deepcopy(layer.quantizer)
         found = MinMaxEncodingAnalyzer(own.shape, own.block_size)
         found.update_stats(shaped)
         set_range(own, found)
-        snapped = _by_input(layer, own(shaped).detach())
-        for tap in range(weight.shape[2]):  # of a kernel, each as a matrix of its own
-            exact = rows @ weight[..., tap].T
-            squares = exact.square()
-            share = importance(squares.mean(dim=1, keepdim=True)[None])[0]
-            power += float((squares * share).mean())
-            noise += float(((inputs @ snapped[..., tap].T - exact).square_() * share).mean())
+        snapped = _by_input(layer, own(shaped).detach()).unbind(dim=2)
+        for tap, output, share in zip(snapped, wanted.outputs, wanted.shares, strict=True):
+            noise += float(((inputs @ tap.T - output).square_() * share).mean())
+    power = sum(wanted.power for wanted in group)
     return noise / power if power else 0.0
