@@ -75,11 +75,6 @@ class Layer:
         """Return what the rows meet in an input: [groups, places, length]."""
         return self.form.patches(self.module, x)
 
-    @torch.no_grad()
-    def set_weight(self, weight: torch.Tensor) -> None:
-        """Write the weight."""
-        self.weight.copy_(weight)
-
 
 def layers_of(gm: fx.GraphModule, nodes: Iterable[fx.Node]) -> tuple[list[Layer], dict[fx.Node, str]]:
     """Return the layers among some nodes, in order, and why other layers with quantizers are none.

@@ -104,5 +104,5 @@ def on_grid(gm: fx.GraphModule) -> fx.GraphModule:
     """Return a copy of a model whose weights all lie on their grid, and whose ranges stay."""
     copied = copy.deepcopy(gm)
     for layer in layers_of(copied, copied.graph.nodes)[0]:
-        layer.set_weight(layer.quantizer(layer.weight.detach()))
+        layer.weight.data.copy_(layer.quantizer(layer.weight.detach()))
     return copied
