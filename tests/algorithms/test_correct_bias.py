@@ -72,7 +72,8 @@ def test_a_layer_whose_weights_lie_on_their_grid_is_left_alone() -> None:
     gm = prepared(model, data)
     bias = gm.get_submodule("0").bias.detach().clone()
     (site,) = CorrectBias()(gm, data).sites
-    assert torch.allclose(gm.get_submodule("0").bias, bias, atol=1e-6)
+    # the means of outputs below 4 that agree but for the last bits of float32
+    torch.testing.assert_close(gm.get_submodule("0").bias, bias, rtol=0.0, atol=4e-7)
     assert site.before is not None
     assert site.before < 1e-10
 
