@@ -9,7 +9,6 @@ Weights that meet large inputs get, relative to themselves, smaller steps. Layer
 one tensor share s.
 """
 
-import copy
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -24,10 +23,10 @@ from fxquant.algorithms.input_groups import input_groups
 from fxquant.algorithms.layers import Layer
 from fxquant.algorithms.layerwise import grid_of
 from fxquant.algorithms.moments import Moments, moments_of
-from fxquant.algorithms.smoothing import Division, divide_input
+from fxquant.algorithms.smoothing import Division, covering, divide_input
 from fxquant.algorithms.streams import Stage, in_turn
 from fxquant.algorithms.structure import keep_structure, restructured
-from fxquant.calibration.methods import METHODS, set_range
+from fxquant.calibration.channel_ranges import ChannelRanges
 from fxquant.quantization.affine import QuantizeDequantize
 
 _SMALLEST = 1e-4
@@ -78,8 +77,9 @@ class Awq(Algorithm):
             context.declined(names, "no factors lower its error enough", before, after)
             return
         factors = search.factors(search.alphas[best])
-        ends = float((search.low / factors).min()), float((search.high / factors).max())
-        where = divide_input(gm, Division(layers=search.group, factors=factors, ends=ends), context)
+        ends = search.ranges.ends()
+        assert ends is not None, "a layer reads as many channels in every batch"
+        where = divide_input(gm, Division.of(search.group, factors, ends), context)
         context.applied(names, f"alpha {search.alphas[best]:.2f}, {where}", before, after)
 
 
@@ -93,8 +93,7 @@ class _Search:
         noise: Sum of the layers' errors for each.
         power: Sum of the powers of their outputs.
         magnitude: Mean magnitude of each channel, [channels].
-        low: Lowest value of each channel, likewise.
-        high: Highest value.
+        ranges: The ends of each channel.
     """
 
     group: Sequence[Layer]
@@ -102,8 +101,7 @@ class _Search:
     noise: list[float] = field(default_factory=list)
     power: float = 0.0
     magnitude: torch.Tensor = field(default_factory=lambda: torch.empty(0))
-    low: torch.Tensor = field(default_factory=lambda: torch.empty(0))
-    high: torch.Tensor = field(default_factory=lambda: torch.empty(0))
+    ranges: ChannelRanges = field(default_factory=ChannelRanges)
 
     def factors(self, alpha: float) -> torch.Tensor:
         """Return the factors of an alpha; the geometric mean of the largest and the smallest is 1."""
@@ -122,15 +120,14 @@ class _Search:
             self.noise[index] += _error(layer, rows, moments, self.factors(alpha))
 
     def _look_at(self, stage: Stage, layer: Layer) -> None:
-        count, sums, lows, highs = 0, [], [], []
+        self.ranges = ChannelRanges(layer.input_axis)
+        count, sums = 0, []
         for value in stage.values(layer.input, is_quantized=True):
             channels = value.detach().movedim(layer.input_axis, -1).flatten(0, -2).float()
             count += len(channels)
             sums.append(channels.abs().sum(dim=0))
-            lows.append(channels.amin(dim=0))
-            highs.append(channels.amax(dim=0))
+            self.ranges.add(self.ranges.look(value.detach()))
         self.magnitude = torch.stack(sums).sum(dim=0) / max(count, 1)
-        self.low, self.high = torch.stack(lows).amin(dim=0), torch.stack(highs).amax(dim=0)
 
 
 def _why_not(layer: Layer) -> str | None:
@@ -143,9 +140,7 @@ def _error(layer: Layer, rows: torch.Tensor, moments: Moments, factors: torch.Te
     """Return the error of a layer's outputs when its weight is rounded with factors."""
     along = layer.along_input(factors)
     shaped = layer.weight.detach() * along
-    trial = copy.deepcopy(layer.quantizer)
-    analyzer = METHODS["minmax"].analyzer(trial.shape, trial.block_size, 0, None)
-    analyzer.update_stats(shaped)
-    set_range(trial, analyzer)
-    snapped = grid_of(layer, trial).snapped(layer.rows(shaped)) / layer.rows(along)
+    snapped = grid_of(layer, covering(layer.quantizer, shaped)).snapped(layer.rows(shaped)) / layer.rows(
+        along
+    )
     return float(moments.error(snapped, rows).sum())

@@ -9,6 +9,7 @@ from torch import fx
 
 from fxquant.algorithms.layers import Layer
 from fxquant.calibration import CalibrationInterpreter, Signature, rejected
+from fxquant.calibration.channel_ranges import ChannelRanges
 from fxquant.errors import FxQuantError
 from fxquant.graph import Example
 
@@ -18,37 +19,35 @@ _MOST_ROWS = 1024
 class Channels:
     """Lowest and highest value of each channel of a tensor, and rows of it.
 
-    Attributes:
-        low: Lowest values, float32 [channels].
-        high: Highest values, likewise.
-        rows: Up to 1,024 rows, evenly from all batches, float32 [rows, channels].
+    Args:
+        axis: The axis that holds channels, from the end.
+        most: How many rows of a batch are kept.
     """
 
-    def __init__(self, most: int) -> None:
-        self.low = torch.empty(0)
-        self.high = torch.empty(0)
+    def __init__(self, axis: int, most: int) -> None:
+        self._axis = axis
+        self._most = most
+        self._ranges = ChannelRanges(axis)
         self._rows: list[torch.Tensor] = []
-        self._most = most  # of a batch
 
-    def update(self, tensor: torch.Tensor, axis: int) -> None:
-        """Take in a tensor whose channels lie along an axis."""
-        rows = tensor.detach().movedim(axis, -1).reshape(-1, tensor.shape[axis]).float()
-        low, high = rows.amin(dim=0), rows.amax(dim=0)
-        is_first = not self.low.numel()
-        self.low = low if is_first else torch.minimum(self.low, low)
-        self.high = high if is_first else torch.maximum(self.high, high)
+    def update(self, tensor: torch.Tensor) -> None:
+        """Take in a tensor."""
+        self._ranges.add(self._ranges.look(tensor.detach()))
+        rows = tensor.detach().movedim(self._axis, -1).flatten(0, -2).float()
         stride = max(1, -(-len(rows) // self._most))
         self._rows.append(rows[::stride].clone())
 
     @functools.cached_property
-    def rows(self) -> torch.Tensor:
-        """Rows of all batches; to be asked for when all are in."""
-        return torch.cat(self._rows)
+    def ends(self) -> torch.Tensor:
+        """Lowest and highest values, float32 [2, channels]; to be asked for when all are in."""
+        ends = self._ranges.ends()
+        assert ends is not None, "a layer reads as many channels in every batch"
+        return ends
 
-    @property
-    def amax(self) -> torch.Tensor:
-        """Largest magnitude of each channel."""
-        return torch.maximum(self.low.abs(), self.high.abs())
+    @functools.cached_property
+    def rows(self) -> torch.Tensor:
+        """Up to 1,024 rows, evenly from all batches, float32 [rows, channels]; likewise."""
+        return torch.cat(self._rows)
 
 
 def channels_of(gm: fx.GraphModule, layers: Iterable[Layer], calls: list[Example]) -> dict[fx.Node, Channels]:
@@ -59,13 +58,13 @@ def channels_of(gm: fx.GraphModule, layers: Iterable[Layer], calls: list[Example
     """
     axes = {layer.input: layer.input_axis for layer in layers}
     most = max(1, _MOST_ROWS // max(len(calls), 1))
-    found = {node: Channels(most) for node in axes}
+    found = {node: Channels(axis, most) for node, axis in axes.items()}
 
     class Watcher(CalibrationInterpreter):
         def run_node(self, n: fx.Node) -> Any:
             value = super().run_node(n)
-            if n in axes:
-                found[n].update(value, axes[n])
+            if n in found:
+                found[n].update(value)
             return value
 
     watcher, signature = Watcher(gm), Signature(gm)

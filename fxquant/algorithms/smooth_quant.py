@@ -8,7 +8,6 @@ section 4. With a_c the largest magnitude of input channel c and w_c that of the
 Layers that read one tensor share s. alpha is the one, of some, that leaves their outputs the least error.
 """
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -22,12 +21,10 @@ from fxquant.algorithms.input_groups import input_groups
 from fxquant.algorithms.input_samples import Channels, channels_of
 from fxquant.algorithms.layers import Layer
 from fxquant.algorithms.moments import importance
-from fxquant.algorithms.smoothing import Division, divide_input, set_ends
+from fxquant.algorithms.smoothing import Division, covering, divide_input
 from fxquant.algorithms.structure import keep_structure, restructured
 from fxquant.calibration import Signature, calls_of
-from fxquant.calibration.methods import set_range
 from fxquant.quantization.affine import QuantizeDequantize
-from fxquant.quantization.encoding_analyzer import MinMaxEncodingAnalyzer
 
 _SMALLEST = 1e-5  # a factor below would make a channel's weights vanish
 
@@ -74,7 +71,9 @@ class SmoothQuant(Algorithm):
         best, error, alpha = None, before, 0.0
         for step in range(self.steps):
             power = self.fewest + (self.most - self.fewest) * step / max(self.steps - 1, 1)
-            factors = seen.amax.clamp_min(_SMALLEST) ** power / largest.clamp_min(_SMALLEST) ** (1 - power)
+            factors = seen.ends.abs().amax(dim=0).clamp_min(_SMALLEST) ** power / largest.clamp_min(
+                _SMALLEST
+            ) ** (1 - power)
             factors = (factors / factors.log().mean().exp()).clamp_min(_SMALLEST)
             found = _error(wanted, seen, factors)
             if found < error:
@@ -82,8 +81,7 @@ class SmoothQuant(Algorithm):
         if best is None or error > (1 - self.gain) * before:
             context.declined(names, "no factors lower its error enough", before, error)
             return
-        ends = float((seen.low / best).min()), float((seen.high / best).max())
-        where = divide_input(gm, Division(layers=group, factors=best, ends=ends), context)
+        where = divide_input(gm, Division.of(group, best, seen.ends), context)
         context.applied(names, f"alpha {alpha:.2f}, {where}", before, error)
 
 
@@ -126,18 +124,12 @@ class _Wanted:
 
 def _error(group: Sequence[_Wanted], seen: Channels, factors: torch.Tensor) -> float:
     """Return the share of the outputs' power that quantizing input and weights with factors costs."""
-    quantizer = copy.deepcopy(group[0].layer.reads)
-    set_ends(quantizer, (float((seen.low / factors).min()), float((seen.high / factors).max())))
-    inputs = quantizer(seen.rows / factors).detach()
+    inputs = covering(group[0].layer.reads, seen.ends / factors)(seen.rows / factors).detach()
     noise = 0.0
     for wanted in group:
         layer = wanted.layer
         shaped = layer.weight.detach() * layer.along_input(factors)
-        own = copy.deepcopy(layer.quantizer)
-        found = MinMaxEncodingAnalyzer(own.shape, own.block_size)
-        found.update_stats(shaped)
-        set_range(own, found)
-        snapped = _by_input(layer, own(shaped).detach()).unbind(dim=2)
+        snapped = _by_input(layer, covering(layer.quantizer, shaped)(shaped).detach()).unbind(dim=2)
         for tap, output, share in zip(snapped, wanted.outputs, wanted.shares, strict=True):
             noise += float(((inputs @ tap.T - output).square_() * share).mean())
     power = sum(wanted.power for wanted in group)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import fx
+from typing_extensions import Self
 
 from fxquant.algorithms.context import Context
 from fxquant.algorithms.layers import Layer
@@ -36,6 +37,12 @@ class Division:
     factors: torch.Tensor
     ends: tuple[float, float]
 
+    @classmethod
+    def of(cls, layers: Sequence[Layer], factors: torch.Tensor, ends: torch.Tensor) -> Self:
+        """Return a division by factors of an input whose channels have some ends, [2, channels]."""
+        low, high = ends / factors
+        return cls(layers=layers, factors=factors, ends=(float(low.min()), float(high.max())))
+
 
 def divide_input(gm: fx.GraphModule, division: Division, context: Context) -> str:
     """Divide the input of layers, and multiply their weights; return, in words, where the division went.
@@ -59,6 +66,16 @@ def divide_input(gm: fx.GraphModule, division: Division, context: Context) -> st
         )
         set_weight_range(site, METHODS["minmax"])
     return "a product before it" if producer is None else f"in '{producer.path}'"
+
+
+def covering(quantizer: QuantizeDequantize, values: torch.Tensor) -> QuantizeDequantize:
+    """Return a copy of a quantizer whose range is that of some values."""
+    copied = copy.deepcopy(quantizer)
+    copied.allow_overwrite(True)
+    analyzer = MinMaxEncodingAnalyzer(copied.shape, copied.block_size)
+    analyzer.update_stats(values)
+    set_range(copied, analyzer)
+    return copied
 
 
 def set_ends(quantizer: QuantizeDequantize, ends: tuple[float, float]) -> None:
@@ -103,8 +120,7 @@ def _insert(gm: fx.GraphModule, division: Division) -> None:
         node.meta[LAYER] = layer_of(first.node)
     given = quotient
     if first.input_quantizer is not None:
-        quantizer = copy.deepcopy(first.reads)
-        set_ends(quantizer, division.ends)
+        quantizer = covering(first.reads, torch.tensor(division.ends))
         given = insert_call(gm, add_module(gm, f"{_ROOM}.{identifier(name)}", quantizer), quotient, quotient)
         given.meta[TENSOR] = name
     for layer in division.layers:
