@@ -20,8 +20,7 @@ def replace_given_layers(gm: fx.GraphModule) -> None:
     """
     made: dict[int, nn.Module] = {}
     for graph in graphs_of(gm):
-        calls = list(graph.graph.find_nodes(op="call_module"))
-        called = {str(node.target) for node in calls}
+        called = dict.fromkeys(str(node.target) for node in graph.graph.find_nodes(op="call_module"))
         for path in called:
             layer = graph.get_submodule(path)
             if not isinstance(layer, GivenLayer) or not is_replaceable(layer):
@@ -33,7 +32,6 @@ def replace_given_layers(gm: fx.GraphModule) -> None:
             for name, child in layer._modules.items():  # which the user's code may call as well
                 if any(f"{other}.".startswith(f"{path}.{name}.") for other in called):
                     plain._modules[name] = child
-        graph.recompile()
 
 
 def _float_layer(layer: GivenLayer, path: str) -> nn.Module:
